@@ -1,0 +1,31 @@
+// The pool that executes ops. Not libuv's: one process-wide set of named threads, signals blocked, spin-then-sleep.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+namespace ocelli {
+
+// Cores that this process may use: min(affinity, cgroup quota), at least 1.
+int available_cores();
+
+class Pool {
+ public:
+  explicit Pool(int threads);  // the caller of parallel_for is one of them
+  ~Pool();
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  int threads() const;
+  // Calls body(task, worker) for task in [0, tasks), worker in [0, threads()). Tasks are handed out dynamically, so the
+  // result of a task must not depend on which worker runs it. Exceptions of body are rethrown here (the first one).
+  // Runs inline when tasks <= 1 or the pool has one thread. Not reentrant.
+  void parallel_for(int64_t tasks, const std::function<void(int64_t task, int worker)>& body);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace ocelli
