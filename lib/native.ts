@@ -1,0 +1,165 @@
+/**
+ * The typed contract of native/binding.cc: convert, check, hand over. Only lib/media, lib/multimodal and lib/engine import this.
+ * Native errors arrive as `{ code, message, hint }`; `nativeError` makes the OcelliError.
+ */
+import type { RawPreprocessPlan } from './media/preprocess';
+
+export type NativeDType = 'f32' | 'bf16' | 'f16' | 'i8' | 'u8' | 'i32' | 'i64';
+
+/** Bytes are copied at the call. */
+export interface NativeTensor {
+  dtype: NativeDType;
+  shape: number[];
+  data: ArrayBufferView;
+}
+
+export interface NativeInfo {
+  version: string;
+  isa: string;
+  isas: string[];
+  cpu: string;
+  features: string[];
+  cores: number;
+  memory: { total: number; available: number; limit: number; rssAnon: number };
+}
+
+declare const handle: unique symbol;
+export interface CheckpointHandle { readonly [handle]: 'checkpoint' }
+export interface ModelHandle { readonly [handle]: 'model' }
+export interface EngineHandle { readonly [handle]: 'engine' }
+
+export interface CheckpointTensorInfo { name: string; dtype: string; shape: number[]; file: number }
+
+export interface ModelOptions {
+  /** ProgramJson texts: [text] or [text, ...encoders]. */
+  programs: string[];
+  /** Part name (module path) -> checkpoint tensor name. */
+  names: Record<string, string>;
+  dtype: 'f32' | 'bf16' | 'f16';
+  backend: 'cpu' | 'ref';
+  threads: number;
+  dummy?: boolean;
+  seed?: number;
+}
+
+export interface RunResult { outputs: Record<string, NativeTensor>; taps: Record<string, NativeTensor> }
+
+export interface EngineConfig {
+  maxNumSeqs: number;
+  maxNumBatchedTokens: number;
+  maxModelLen: number;
+  blockSize: number;
+  kvBlocks: number;
+  kvDtype: 'f32' | 'bf16';
+  kvLayers: number;
+  kvHeads: number;
+  headDimK: number;
+  headDimV: number;
+  encoderCacheBytes: number;
+  enablePrefixCaching: boolean;
+  enableChunkedPrefill: boolean;
+  positionAxes: number;
+  /** Width of a feature row; 0 for a text model. */
+  featureWidth: number;
+  vocabSize: number;
+  maxNumQueuedReqs: number;
+  textArenaBytes: number;
+  encoderArenaBytes: number;
+}
+
+export interface EngineItem {
+  /** SHA-256 of content and processor options: the encoder cache's key. */
+  hash: Uint8Array;
+  /** Which encoder program; -1: `features` are given (precomputed embeddings). */
+  encoder: number;
+  inputs: Record<string, NativeTensor>;
+  /** Values of the encoder program's symbols. */
+  symbols: Record<string, number>;
+  features?: NativeTensor;
+  /** Feature rows, = sum of range lengths. */
+  rows: number;
+  /** Placeholder ranges in the expanded prompt: start, length pairs. */
+  ranges: Int32Array;
+}
+
+export interface EngineSampling {
+  n: number;
+  temperature: number;
+  topP: number;
+  topK: number;
+  minP: number;
+  seed: bigint;
+  presencePenalty: number;
+  frequencyPenalty: number;
+  repetitionPenalty: number;
+  maxTokens: number;
+  minTokens: number;
+  /** -1: none. */
+  logprobs: number;
+  promptLogprobs: number;
+  stopTokenIds: Int32Array;
+  eosTokenIds: Int32Array;
+  ignoreEos: boolean;
+  logitBias: [number, number][];
+  allowedTokenIds: Int32Array;
+  badWords: Int32Array[];
+}
+
+export interface EngineRequest {
+  /** Chosen by JavaScript, unique per engine, < 2^31. */
+  id: number;
+  promptTokenIds: Int32Array;
+  /** [positionAxes * T]; absent: 0..T-1. */
+  positions?: Int32Array;
+  positionDelta: number;
+  items: EngineItem[];
+  /** start, length pairs that no chunk border may cut. */
+  atomicSpans?: Int32Array;
+  sampling: EngineSampling;
+  priority: number;
+  cacheSalt?: Uint8Array;
+}
+
+/**
+ * One packed event per step: `data` is Float64Array records, each
+ * [requestId, outputIndex, kind, token, logprob, rank, topCount, (token, logprob, rank) * topCount, extra]
+ * kind 0: a token; 1: finished 'stop' by eos or stop id (token = stop id, or -1 when eos: extra = the id); 2: finished 'length';
+ * 3: aborted; 4: failed (extra indexes `errors`); 5: prompt logprob of position `token`... (top list as for tokens; extra = the prompt token);
+ * 6: first scheduled (extra = cached tokens). A finishing token comes as a kind-0 record before its kind-1/2 record.
+ */
+export interface EngineEvent { data: Float64Array; errors: { code: string; message: string; hint?: string }[] }
+
+export interface NativeEngineStats {
+  running: number; waiting: number; kvBlocksTotal: number; kvBlocksUsed: number; prefixCacheQueries: number; prefixCacheHits: number;
+  encoderCacheHits: number; encoderCacheQueries: number; encoderCacheBytes: number; encoderRuns: number; preemptions: number; steps: number;
+  promptTokens: number; generationTokens: number; stepSeconds: number; forwardSeconds: number; schedulerSeconds: number;
+}
+
+export interface NativeBinding {
+  info(): NativeInfo;
+  openCheckpoint(paths: string[]): Promise<CheckpointHandle>;
+  checkpointTensors(checkpoint: CheckpointHandle): CheckpointTensorInfo[];
+  /** Packs on native threads. */
+  createModel(checkpoint: CheckpointHandle | null, options: ModelOptions, onProgress?: (loaded: number, total: number) => void, signal?: { aborted: boolean }): Promise<ModelHandle>;
+  disposeModel(model: ModelHandle): void;
+  /** Resident bytes of the weights without loading them. */
+  weightBytes(options: Omit<ModelOptions, 'names'>): number;
+  /** Peak arena bytes of a program for given sizes; checks every op. */
+  programPeak(program: string, backend: 'cpu' | 'ref', symbols: Record<string, number>, threads: number): number;
+  /** Shape of an output for given sizes. */
+  programShape(program: string, output: string, symbols: Record<string, number>): number[];
+  /** Runs one program once (tests, goldens). A text program gets a KV cache of its own, fed in chunks of `chunk` tokens when given. */
+  runProgram(model: ModelHandle, program: number, inputs: Record<string, NativeTensor>, symbols: Record<string, number>, options?: { taps?: string[]; kvDtype?: 'f32' | 'bf16' }): Promise<RunResult>;
+  /** Runs one op on one backend (op tests): `ref`, `baseline`, `avx2`, `avx512`. `weights` marks the packed operand. */
+  runOp(backend: string, op: string, inputs: (NativeTensor | null)[], outShapes: { dtype: NativeDType; shape: number[] }[], attrs: Record<string, number | string | number[]>, options?: { threads?: number; packed?: NativeDType }): NativeTensor[];
+  createEngine(model: ModelHandle, config: EngineConfig, onEvent: (event: EngineEvent) => void): EngineHandle;
+  engineSubmit(engine: EngineHandle, request: EngineRequest): void;
+  engineAbort(engine: EngineHandle, id: number): void;
+  engineStats(engine: EngineHandle): NativeEngineStats;
+  /** Keeps the process alive (requests in flight) or not. */
+  engineRef(engine: EngineHandle, referenced: boolean): void;
+  /** Aborts all, joins the thread off the event loop. */
+  engineDispose(engine: EngineHandle): Promise<void>;
+  resizeImage(pixels: Uint8Array, width: number, height: number, channels: number, outWidth: number, outHeight: number, filter: string, order: 'pillow13' | 'before13'): Promise<Uint8Array>;
+  preprocessImage(pixels: Uint8Array, width: number, height: number, channels: number, plan: RawPreprocessPlan): Promise<Float32Array>;
+}
