@@ -17,4 +17,6 @@ export interface RawPreprocessPlan {
   mean?: readonly [number, number, number];
   std?: readonly [number, number, number];
   order?: 'pillow13' | 'before13';
+  /** What becomes of a fourth channel; default 'drop', as for a decoded file. 'white': for pixels that the caller handed over with alpha. */
+  alpha?: 'drop' | 'white';
 }

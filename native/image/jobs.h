@@ -1,0 +1,62 @@
+// The image threads of one environment: jobs in, settled promises out. Not libuv's pool, which a host needs for its files.
+#pragma once
+
+#include <napi.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace ocelli {
+namespace image {
+
+Napi::Value make_js_error(Napi::Env env, const std::string& code, const std::string& message, const std::string& hint);
+
+struct Job {
+  Job(Napi::Env env, Napi::TypedArray result);
+
+  Napi::Promise::Deferred deferred;
+  // The work writes straight into the result's bytes: JavaScript cannot reach, and so not detach, an array that it has not
+  // been given yet, and the reference keeps it.
+  Napi::Reference<Napi::TypedArray> result;
+  std::function<void(const std::atomic<bool>& cancel)> work;
+  std::string error_code;  // empty: success
+  std::string error_message;
+  std::string error_hint;
+};
+
+class Jobs {
+ public:
+  // Lives until the environment's cleanup hook, which joins the threads and deletes it.
+  static Jobs* create(Napi::Env env);
+
+  // On the environment's thread.
+  void submit(std::unique_ptr<Job> job);
+
+ private:
+  explicit Jobs(Napi::Env env) : env_(env) {}
+  static void on_cleanup(void* self);
+  static void on_done(napi_env env, napi_value callback, void* self, void* data);
+  void start_thread();
+  void run();
+  void settle_all();
+
+  Napi::Env env_;
+  napi_threadsafe_function notify_ = nullptr;
+  size_t pending_ = 0;  // of the environment's thread alone
+  std::vector<std::thread> threads_;
+  std::atomic<bool> stop_{false};
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable wake_;
+  std::deque<std::unique_ptr<Job>> waiting_;
+  std::deque<std::unique_ptr<Job>> done_;
+  size_t idle_ = 0;
+};
+
+}  // namespace image
+}  // namespace ocelli
