@@ -2,6 +2,8 @@
  * The typed contract of native/binding.cc: convert, check, hand over. Only lib/media, lib/multimodal and lib/engine import this.
  * Native errors arrive as `{ code, message, hint }`; `nativeError` makes the OcelliError.
  */
+import { join } from 'node:path';
+import { OcelliError, type OcelliErrorCode } from './errors';
 import type { RawPreprocessPlan } from './media/preprocess';
 
 export type NativeDType = 'f32' | 'bf16' | 'f16' | 'i8' | 'u8' | 'i32' | 'i64';
@@ -162,4 +164,34 @@ export interface NativeBinding {
   engineDispose(engine: EngineHandle): Promise<void>;
   resizeImage(pixels: Uint8Array, width: number, height: number, channels: number, outWidth: number, outHeight: number, filter: string, order: 'pillow13' | 'before13'): Promise<Uint8Array>;
   preprocessImage(pixels: Uint8Array, width: number, height: number, channels: number, plan: RawPreprocessPlan): Promise<Float32Array>;
+}
+
+let binding: NativeBinding | undefined;
+
+/** Loads the addon at first use, so that importing the package never throws. */
+export function loadNative(): NativeBinding {
+  if (binding) return binding;
+  const root = join(__dirname, '..');
+  try {
+    // eslint-disable-next-line @typescript-eslint/no-require-imports -- node-gyp-build is a CommonJS loader of addons
+    const load = require('node-gyp-build') as (folder: string) => NativeBinding;
+    binding = load(root);
+    return binding;
+  } catch (cause) {
+    throw new OcelliError('ERR_NO_NATIVE_BINARY', `Expected a native binary of ocelli for ${process.platform}-${process.arch} but none could be loaded: ${(cause as Error).message}`, {
+      hint: 'Run `npx ocelli build`: it compiles one and names what is missing.',
+      cause,
+    });
+  }
+}
+
+/** What the addon threw or rejected with, as an error of the library; anything else as it is. */
+export function nativeError(e: unknown, requestId?: string): unknown {
+  if (typeof e !== 'object' || e === null || OcelliError.is(e)) return e;
+  const { code, message, hint } = e as { code?: unknown; message?: unknown; hint?: unknown };
+  if (typeof code !== 'string' || !code.startsWith('ERR_') || typeof message !== 'string') return e;
+  return new OcelliError(code as OcelliErrorCode, message, {
+    ...(typeof hint === 'string' && hint !== '' ? { hint } : {}),
+    ...(requestId === undefined ? {} : { requestId }),
+  });
 }

@@ -1,0 +1,102 @@
+/** What all registrations share: the decorator forms, and which processor kwargs a hook takes. */
+import type { ZodObject } from 'zod';
+import { OcelliError } from '../errors';
+import type { ModelClass } from './model-class';
+
+export interface HookOptions {
+  /** Names of the mmProcessorKwargs that the hook takes, or a zod object that also validates them. Others are dropped with a warning. */
+  kwargs?: readonly string[] | ZodObject;
+}
+
+export type Kwargs = Record<string, unknown>;
+
+/** TC39 decorator, experimentalDecorators decorator, or a plain call. */
+export type ClassDecorator_ = <T extends ModelClass>(value: T, context?: ClassDecoratorContext<T>) => T;
+
+/**
+ * A class decorator that calls `put` with the class. Under TC39 decorators another decorator may replace the class afterwards, so
+ * the entry is put by an initializer, which runs on the final class.
+ */
+export function classDecorator(put: (modelClass: ModelClass) => void): ClassDecorator_ {
+  return <T extends ModelClass>(value: T, context?: ClassDecoratorContext<T>): T => {
+    if (typeof value !== 'function') {
+      throw new OcelliError('ERR_REGISTRY', `Expected a model class for the registration but received ${typeof value}`);
+    }
+    if (context && typeof context.addInitializer === 'function') {
+      context.addInitializer(function (this: unknown) {
+        put(this as ModelClass);
+      });
+    } else {
+      put(value);
+    }
+    return value;
+  };
+}
+
+/** The nearest of `names` by edit distance, if near enough to be meant. */
+export function nearestName(name: string, names: Iterable<string>): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Math.max(2, Math.floor(name.length / 3)) + 1;
+  for (const candidate of names) {
+    const d = editDistance(name.toLowerCase(), candidate.toLowerCase());
+    if (d < bestDistance) {
+      best = candidate;
+      bestDistance = d;
+    }
+  }
+  return best;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+/** Keys that would reach an object's prototype; never taken from a request. */
+const unsafeKeys = new Set(['__proto__', 'constructor', 'prototype']);
+
+/**
+ * Those of `kwargs` that the hook declares; each other one is dropped, `dropped` gets its name. A zod object also validates
+ * (ERR_MM_PROCESSOR_KWARGS names the field).
+ */
+export function selectKwargs(
+  options: HookOptions | undefined,
+  kwargs: Readonly<Kwargs>,
+  dropped?: (name: string, nearest: string | undefined) => void,
+): Kwargs {
+  const declared = options?.kwargs;
+  const names = declared === undefined ? [] : Array.isArray(declared) ? (declared as readonly string[]) : Object.keys((declared as ZodObject).shape);
+  const selected: Kwargs = {};
+  for (const [name, value] of Object.entries(kwargs)) {
+    if (unsafeKeys.has(name) || !names.includes(name)) dropped?.(name, nearestName(name, names));
+    else if (value !== undefined) selected[name] = value;
+  }
+  if (declared !== undefined && !Array.isArray(declared)) {
+    const parsed = (declared as ZodObject).safeParse(selected);
+    if (!parsed.success) {
+      const issue = parsed.error.issues[0]!;
+      throw new OcelliError(
+        'ERR_MM_PROCESSOR_KWARGS',
+        `Expected a valid value for mmProcessorKwargs.${issue.path.map(String).join('.')} but received one that fails: ${issue.message}`,
+        { details: { field: issue.path.map(String).join('.') } },
+      );
+    }
+    return parsed.data as Kwargs;
+  }
+  return selected;
+}
+
+/** Warns once per key and process-wide scope; the library never prints. */
+export function warnOnce(seen: Set<string>, code: `ERR_${string}` | `WARN_${string}`, message: string): void {
+  const key = `${code}:${message}`;
+  if (seen.has(key)) return;
+  seen.add(key);
+  process.emitWarning(message, { code, type: 'OcelliWarning' });
+}

@@ -1,0 +1,93 @@
+/** LLaVA-NeXT: the whole picture squashed to one tile, then the picture at its best resolution cut into tiles. */
+import { OcelliError } from '../../errors';
+import { preprocessImage } from '../../media/native-image';
+import { Tensor } from '../../media/tensor';
+import type { RawImage } from '../../media/types';
+import { normalisation } from './clip';
+import type { ProcessorConfig } from './config';
+
+/** pixelValues [n, 1 + most tiles, 3, tile, tile], pictures with fewer tiles padded with zero tiles; imageSizes [n, 2] height, width. */
+export async function llavaNext(images: readonly RawImage[], config: ProcessorConfig): Promise<Record<string, Tensor>> {
+  const pinpoints = gridPinpoints(config.extra.image_grid_pinpoints);
+  const tile = config.cropSize.height ?? config.size.shortest_edge ?? config.size.height;
+  if (tile === undefined) throw new OcelliError('ERR_PROCESSOR_CONFIG', 'Expected height for crop_size', { details: { field: 'crop_size' } });
+  const pictures = await Promise.all(images.map((image) => tiles(image, config, pinpoints, tile)));
+  const most = Math.max(...pictures.map((p) => p.count));
+  const tileSize = 3 * tile * tile;
+  const pixels = new Float32Array(images.length * most * tileSize);
+  pictures.forEach(({ base, grid }, i) => {
+    pixels.set(base, i * most * tileSize);
+    pixels.set(grid, (i * most + 1) * tileSize);
+  });
+  const sizes = BigInt64Array.from(images.flatMap((image) => [BigInt(image.height), BigInt(image.width)]));
+  return {
+    pixelValues: new Tensor('float32', [images.length, most, 3, tile, tile], pixels),
+    imageSizes: new Tensor('int64', [images.length, 2], sizes),
+  };
+}
+
+async function tiles(
+  image: RawImage,
+  config: ProcessorConfig,
+  pinpoints: readonly (readonly [number, number])[],
+  tile: number,
+): Promise<{ base: Float32Array; grid: Float32Array; count: number }> {
+  const [height, width] = selectBestResolution(image.height, image.width, pinpoints);
+  const [newHeight, newWidth] = fittedSize(image.height, image.width, height, width);
+  const rows = Math.floor(height / tile);
+  const cols = Math.floor(width / tile);
+  const [base, grid] = await Promise.all([
+    preprocessImage(image, { steps: [{ op: 'resize', width: tile, height: tile, filter: config.filter }], ...normalisation(config) }),
+    preprocessImage(image, {
+      steps: [
+        { op: 'resize', width: newWidth, height: newHeight, filter: config.filter },
+        { op: 'crop', left: -Math.floor((width - newWidth) / 2), top: -Math.floor((height - newHeight) / 2), width, height },
+      ],
+      tiles: { width: tile, height: tile, cols, rows },
+      ...normalisation(config),
+    }),
+  ]);
+  return { base, grid, count: 1 + rows * cols };
+}
+
+/** Checked pinpoints, [height, width] each. */
+export function gridPinpoints(value: unknown): readonly (readonly [number, number])[] {
+  const valid =
+    Array.isArray(value) &&
+    value.length > 0 &&
+    value.length <= 4096 &&
+    value.every((p) => Array.isArray(p) && p.length === 2 && p.every((n) => typeof n === 'number' && Number.isSafeInteger(n) && n >= 1 && n <= 65536));
+  if (valid) return value as [number, number][];
+  throw new OcelliError('ERR_PROCESSOR_CONFIG', 'Expected a list of [height, width] for image_grid_pinpoints', { details: { field: 'image_grid_pinpoints' } });
+}
+
+/**
+ * The pinpoint with the greatest effective area, then the least waste, then the first one
+ * (transformers, image_processing_utils.py, select_best_resolution). Sizes are [height, width].
+ */
+export function selectBestResolution(height: number, width: number, pinpoints: readonly (readonly [number, number])[]): readonly [number, number] {
+  let best = pinpoints[0]!;
+  let bestEffective = -1;
+  let leastWaste = Infinity;
+  for (const pinpoint of pinpoints) {
+    const [h, w] = pinpoint;
+    const scale = Math.min(w / width, h / height);
+    const effective = Math.min(Math.trunc(width * scale) * Math.trunc(height * scale), width * height);
+    const waste = h * w - effective;
+    if (effective > bestEffective || (effective === bestEffective && waste < leastWaste)) {
+      best = pinpoint;
+      bestEffective = effective;
+      leastWaste = waste;
+    }
+  }
+  return best;
+}
+
+/** [height, width] inside a target, aspect kept, the free side rounded up and capped. */
+function fittedSize(height: number, width: number, targetHeight: number, targetWidth: number): [number, number] {
+  const scaleWidth = targetWidth / width;
+  const scaleHeight = targetHeight / height;
+  return scaleWidth < scaleHeight
+    ? [Math.min(Math.ceil(height * scaleWidth), targetHeight), targetWidth]
+    : [targetHeight, Math.min(Math.ceil(width * scaleHeight), targetWidth)];
+}
