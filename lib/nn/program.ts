@@ -12,6 +12,8 @@ export interface ProgramJson {
   values: ValueJson[];
   inputs: { name: string; kind: InputKind; value: number }[];
   weights: WeightJson[];
+  /** Small tables that the model's configuration fixes (rope frequencies): part of the program, absent from checkpoints. */
+  constants?: ConstantJson[];
   ops: OpJson[];
   outputs: Record<string, number>;
   /** Module path -> the value that module returned (the last call wins; further calls are `path#1` ...). */
@@ -21,7 +23,7 @@ export interface ProgramJson {
 export type InputKind = 'data' | 'rowIndex' | 'cuSeqlens' | 'positions' | 'tokens';
 
 export interface ValueJson {
-  kind: 'input' | 'weight' | 'op' | 'slice' | 'reshape' | 'expand';
+  kind: 'input' | 'weight' | 'constant' | 'op' | 'slice' | 'reshape' | 'expand';
   dtype: ProgramDType;
   shape: DimJson[];
   /** slice, reshape, expand: the value that is viewed. */
@@ -39,6 +41,12 @@ export interface WeightJson {
   /** Parameter names joined along dimension 0, each [rows_i, ...]; absent: [name]. */
   parts?: string[];
   value: number;
+}
+
+/** Row-major; the shape is the value's, dtype f32 or i32. A float32 prints as the shortest decimal that reads back as itself. */
+export interface ConstantJson {
+  value: number;
+  data: number[];
 }
 
 export interface OpJson {

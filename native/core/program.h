@@ -22,13 +22,13 @@ struct Dim {
   std::vector<DimTerm> terms;
 };
 
-enum class ValueKind : uint8_t { kInput, kWeight, kOp, kSlice, kReshape, kExpand };
+enum class ValueKind : uint8_t { kInput, kWeight, kOp, kSlice, kReshape, kExpand, kConstant };
 
 struct Value {
   ValueKind kind;
   DType dtype;  // 'act' in JSON becomes the backend's activation dtype (f32 on CPU)
   std::vector<Dim> shape;
-  int32_t source = -1;  // input or weight index; for views: the value viewed
+  int32_t source = -1;  // input, weight or constant index; for views: the value viewed
   int32_t dim = 0;      // slice: which dimension
   Dim start;            // slice: from where
   std::string path;
@@ -48,6 +48,12 @@ struct ProgramWeight {
   int32_t value;
 };
 
+// A small table that the configuration fixes (rope frequencies); fixed shape, dtype kF32 or kI32.
+struct ProgramConstant {
+  int32_t value;
+  std::vector<double> data;  // row-major; an f32 reads back exactly
+};
+
 struct ProgramOp {
   Op op;
   std::vector<int32_t> in;  // value ids; -1: absent
@@ -62,6 +68,7 @@ struct Program {
   std::vector<Value> values;
   std::vector<ProgramInput> inputs;
   std::vector<ProgramWeight> weights;
+  std::vector<ProgramConstant> constants;  // absent in JSON: none
   std::vector<ProgramOp> ops;
   std::map<std::string, int32_t> outputs;
   std::map<std::string, int32_t> taps;  // module path -> the value it returned
