@@ -4,7 +4,7 @@
 #include <string>
 
 #include "core/check.h"
-#include "image/jobs.h"
+#include "image/binding_jobs.h"
 #include "image/preprocess.h"
 #include "image/resize.h"
 
@@ -23,7 +23,8 @@ double number(const Napi::Value& value, const char* where) {
 
 int integer(const Napi::Value& value, const char* where) {
   const double n = number(value, where);
-  if (!(n >= -kMaxSide * 2.0 && n <= kMaxSide * 2.0) || n != static_cast<int>(n)) expected("a small whole number", where);
+  if (!(n >= -kMaxSide * 2.0 && n <= kMaxSide * 2.0) || n != static_cast<int>(n))
+    expected("a small whole number", where);
   return static_cast<int>(n);
 }
 
@@ -138,9 +139,9 @@ Pixels copy_pixels(const Napi::Value& value, int width, int height, int channels
     expected("a Uint8Array", "pixels");
   }
   if (length != size) {
-    throw Error("ERR_IMAGE_SIZE", "Expected " + std::to_string(size) + " bytes for a picture of " + std::to_string(width) +
-                                      "x" + std::to_string(height) + "x" + std::to_string(channels) + " but received " +
-                                      std::to_string(length));
+    throw Error("ERR_IMAGE_SIZE", "Expected " + std::to_string(size) + " bytes for a picture of " +
+                                      std::to_string(width) + "x" + std::to_string(height) + "x" +
+                                      std::to_string(channels) + " but received " + std::to_string(length));
   }
   Pixels pixels{std::shared_ptr<uint8_t>(new uint8_t[size], std::default_delete<uint8_t[]>()), width, height, channels};
   std::memcpy(pixels.bytes.get(), data, size);

@@ -12,8 +12,8 @@ namespace image {
 constexpr int kPrecisionBits = 32 - 8 - 2;  // Pillow's: 8 bits of value, 2 of headroom for overshoot
 
 // Output i of the range reads `taps` inputs from lo[i - first] on, with weights[(i - first) * taps ...] in fixed point.
-// Windows are shifted left at the end of a line and filled with zero weights, so that all have one length (a multiple of
-// kTapBlock wherever the line is long enough) and none reads outside.
+// Windows are shifted left at the end of a line and filled with zero weights, so that all have one length (a multiple
+// of kTapBlock wherever the line is long enough) and none reads outside.
 struct Weights {
   int taps;
   std::vector<int> lo;

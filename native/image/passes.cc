@@ -132,8 +132,8 @@ void HorizontalPass::run(const uint8_t* src, size_t src_stride, int rows, uint8_
   if (has_avx2()) row = horizontal_avx2;
 #endif
   for (int y = 0; y < rows; ++y) {
-    row(channels_, src + static_cast<size_t>(y) * src_stride, weights_.lo.data(), column_, spread_.data(), weights_.taps,
-        count, dst + static_cast<size_t>(y) * dst_stride);
+    row(channels_, src + static_cast<size_t>(y) * src_stride, weights_.lo.data(), column_, spread_.data(),
+        weights_.taps, count, dst + static_cast<size_t>(y) * dst_stride);
   }
 }
 

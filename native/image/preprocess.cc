@@ -103,8 +103,9 @@ size_t check_plan(PreprocessPlan* plan, int width, int height, int channels) {
                                         " but received " + size_text(w, h));
     }
     if (static_cast<int64_t>(w) * h > kMaxStepPixels) {
-      throw Error("ERR_IMAGE_TOO_LARGE", std::string("Expected at most ") + std::to_string(kMaxStepPixels) +
-                                             " pixels for " + what + " but received " + size_text(w, h),
+      throw Error("ERR_IMAGE_TOO_LARGE",
+                  std::string("Expected at most ") + std::to_string(kMaxStepPixels) + " pixels for " + what +
+                      " but received " + size_text(w, h),
                   "Use a picture whose sides differ less.");
     }
   };
@@ -142,8 +143,8 @@ void preprocess(const uint8_t* src, int width, int height, int channels, const P
       picture = place(std::move(picture), step);
     }
   }
-  const ValueTable table = make_value_table(plan.rescale_factor, plan.has_mean ? plan.mean : nullptr,
-                                            plan.has_std ? plan.std : nullptr);
+  const ValueTable table =
+      make_value_table(plan.rescale_factor, plan.has_mean ? plan.mean : nullptr, plan.has_std ? plan.std : nullptr);
   pack(picture.view, table, plan.tiles, dst);
 }
 

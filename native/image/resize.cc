@@ -107,15 +107,15 @@ void resize(const PixelView& src, int out_width, int out_height, Filter filter, 
   const size_t region_bytes = static_cast<size_t>(region.width) * channels;
   if (!across && !down) {
     for (int y = 0; y < region.height; ++y) {
-      std::memcpy(dst + static_cast<size_t>(y) * dst_stride,
-                  src.data + static_cast<size_t>(region.top + y) * src.stride + static_cast<size_t>(region.left) * channels,
-                  region_bytes);
+      std::memcpy(
+          dst + static_cast<size_t>(y) * dst_stride,
+          src.data + static_cast<size_t>(region.top + y) * src.stride + static_cast<size_t>(region.left) * channels,
+          region_bytes);
     }
     return;
   }
 
-  const Weights columns =
-      across ? make_weights(src.width, out_width, filter, region.left, region.width) : Weights{};
+  const Weights columns = across ? make_weights(src.width, out_width, filter, region.left, region.width) : Weights{};
   const Weights rows = down ? make_weights(src.height, out_height, filter, region.top, region.height) : Weights{};
   const int x0 = across ? columns.input_begin : region.left;
   const int y0 = down ? rows.input_begin : region.top;

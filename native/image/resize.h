@@ -12,7 +12,8 @@ namespace image {
 
 enum class Filter { kNearest, kBox, kBilinear, kHamming, kBicubic, kLanczos };
 
-// Pillow 13 may run the vertical pass first; before it the horizontal pass always came first. Results differ by a level.
+// Pillow 13 may run the vertical pass first; before it the horizontal pass always came first. Results differ by a
+// level.
 enum class PassOrder { kPillow13, kBefore13 };
 
 struct Region {

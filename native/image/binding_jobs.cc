@@ -1,4 +1,4 @@
-#include "image/jobs.h"
+#include "image/binding_jobs.h"
 
 #include <algorithm>
 #include <new>
@@ -45,7 +45,8 @@ void execute(Job* job, const std::atomic<bool>& stop) {
   } catch (const Error& e) {
     fail(job, e.code(), e.what(), e.hint());
   } catch (const std::bad_alloc&) {
-    fail(job, "ERR_OUT_OF_MEMORY", "Expected memory for an image operation but the system has none", "Use a smaller picture.");
+    fail(job, "ERR_OUT_OF_MEMORY", "Expected memory for an image operation but the system has none",
+         "Use a smaller picture.");
   } catch (...) {
     fail(job, "ERR_INTERNAL", "Expected an image operation to finish but it failed", "");
   }
@@ -66,8 +67,8 @@ Job::Job(Napi::Env env, Napi::TypedArray array)
 
 Jobs* Jobs::create(Napi::Env env) {
   std::unique_ptr<Jobs> jobs(new Jobs(env));
-  napi_status status = napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, "ocelli:image"), 0, 1,
-                                                       nullptr, nullptr, jobs.get(), on_done, &jobs->notify_);
+  napi_status status = napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, "ocelli:image"), 0,
+                                                       1, nullptr, nullptr, jobs.get(), on_done, &jobs->notify_);
   if (status != napi_ok) throw Napi::Error::New(env);
   napi_unref_threadsafe_function(env, jobs->notify_);
   // Hooks run last in, first out: registered after the function above, ours joins the threads while it still exists.

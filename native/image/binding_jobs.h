@@ -1,4 +1,5 @@
-// The image threads of one environment: jobs in, settled promises out. Not libuv's pool, which a host needs for its files.
+// The image threads of one environment: jobs in, settled promises out. Not libuv's pool, which a host needs for its
+// files.
 #pragma once
 
 #include <napi.h>
@@ -21,8 +22,8 @@ struct Job {
   Job(Napi::Env env, Napi::TypedArray result);
 
   Napi::Promise::Deferred deferred;
-  // The work writes straight into the result's bytes: JavaScript cannot reach, and so not detach, an array that it has not
-  // been given yet, and the reference keeps it.
+  // The work writes straight into the result's bytes: JavaScript cannot reach, and so not detach, an array that it has
+  // not been given yet, and the reference keeps it.
   Napi::Reference<Napi::TypedArray> result;
   std::function<void(const std::atomic<bool>& cancel)> work;
   std::string error_code;  // empty: success
