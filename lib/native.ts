@@ -26,11 +26,22 @@ export interface NativeInfo {
 }
 
 declare const handle: unique symbol;
-export interface CheckpointHandle { readonly [handle]: 'checkpoint' }
-export interface ModelHandle { readonly [handle]: 'model' }
-export interface EngineHandle { readonly [handle]: 'engine' }
+export interface CheckpointHandle {
+  readonly [handle]: 'checkpoint';
+}
+export interface ModelHandle {
+  readonly [handle]: 'model';
+}
+export interface EngineHandle {
+  readonly [handle]: 'engine';
+}
 
-export interface CheckpointTensorInfo { name: string; dtype: string; shape: number[]; file: number }
+export interface CheckpointTensorInfo {
+  name: string;
+  dtype: string;
+  shape: number[];
+  file: number;
+}
 
 export interface ModelOptions {
   /** ProgramJson texts: [text] or [text, ...encoders]. */
@@ -44,7 +55,10 @@ export interface ModelOptions {
   seed?: number;
 }
 
-export interface RunResult { outputs: Record<string, NativeTensor>; taps: Record<string, NativeTensor> }
+export interface RunResult {
+  outputs: Record<string, NativeTensor>;
+  taps: Record<string, NativeTensor>;
+}
 
 export interface EngineConfig {
   maxNumSeqs: number;
@@ -129,12 +143,29 @@ export interface EngineRequest {
  * 3: aborted; 4: failed (extra indexes `errors`); 5: prompt logprob of position `token`... (top list as for tokens; extra = the prompt token);
  * 6: first scheduled (extra = cached tokens). A finishing token comes as a kind-0 record before its kind-1/2 record.
  */
-export interface EngineEvent { data: Float64Array; errors: { code: string; message: string; hint?: string }[] }
+export interface EngineEvent {
+  data: Float64Array;
+  errors: { code: string; message: string; hint?: string }[];
+}
 
 export interface NativeEngineStats {
-  running: number; waiting: number; kvBlocksTotal: number; kvBlocksUsed: number; prefixCacheQueries: number; prefixCacheHits: number;
-  encoderCacheHits: number; encoderCacheQueries: number; encoderCacheBytes: number; encoderRuns: number; preemptions: number; steps: number;
-  promptTokens: number; generationTokens: number; stepSeconds: number; forwardSeconds: number; schedulerSeconds: number;
+  running: number;
+  waiting: number;
+  kvBlocksTotal: number;
+  kvBlocksUsed: number;
+  prefixCacheQueries: number;
+  prefixCacheHits: number;
+  encoderCacheHits: number;
+  encoderCacheQueries: number;
+  encoderCacheBytes: number;
+  encoderRuns: number;
+  preemptions: number;
+  steps: number;
+  promptTokens: number;
+  generationTokens: number;
+  stepSeconds: number;
+  forwardSeconds: number;
+  schedulerSeconds: number;
 }
 
 export interface NativeBinding {
@@ -142,7 +173,12 @@ export interface NativeBinding {
   openCheckpoint(paths: string[]): Promise<CheckpointHandle>;
   checkpointTensors(checkpoint: CheckpointHandle): CheckpointTensorInfo[];
   /** Packs on native threads. */
-  createModel(checkpoint: CheckpointHandle | null, options: ModelOptions, onProgress?: (loaded: number, total: number) => void, signal?: { aborted: boolean }): Promise<ModelHandle>;
+  createModel(
+    checkpoint: CheckpointHandle | null,
+    options: ModelOptions,
+    onProgress?: (loaded: number, total: number) => void,
+    signal?: { aborted: boolean },
+  ): Promise<ModelHandle>;
   disposeModel(model: ModelHandle): void;
   /** Resident bytes of the weights without loading them. */
   weightBytes(options: Omit<ModelOptions, 'names'>): number;
@@ -151,9 +187,22 @@ export interface NativeBinding {
   /** Shape of an output for given sizes. */
   programShape(program: string, output: string, symbols: Record<string, number>): number[];
   /** Runs one program once (tests, goldens). A text program gets a KV cache of its own, fed in chunks of `chunk` tokens when given. */
-  runProgram(model: ModelHandle, program: number, inputs: Record<string, NativeTensor>, symbols: Record<string, number>, options?: { taps?: string[]; kvDtype?: 'f32' | 'bf16' }): Promise<RunResult>;
+  runProgram(
+    model: ModelHandle,
+    program: number,
+    inputs: Record<string, NativeTensor>,
+    symbols: Record<string, number>,
+    options?: { taps?: string[]; kvDtype?: 'f32' | 'bf16' },
+  ): Promise<RunResult>;
   /** Runs one op on one backend (op tests): `ref`, `baseline`, `avx2`, `avx512`. `weights` marks the packed operand. */
-  runOp(backend: string, op: string, inputs: (NativeTensor | null)[], outShapes: { dtype: NativeDType; shape: number[] }[], attrs: Record<string, number | string | number[]>, options?: { threads?: number; packed?: NativeDType }): NativeTensor[];
+  runOp(
+    backend: string,
+    op: string,
+    inputs: (NativeTensor | null)[],
+    outShapes: { dtype: NativeDType; shape: number[] }[],
+    attrs: Record<string, number | string | number[]>,
+    options?: { threads?: number; packed?: NativeDType },
+  ): NativeTensor[];
   createEngine(model: ModelHandle, config: EngineConfig, onEvent: (event: EngineEvent) => void): EngineHandle;
   engineSubmit(engine: EngineHandle, request: EngineRequest): void;
   engineAbort(engine: EngineHandle, id: number): void;
@@ -162,8 +211,23 @@ export interface NativeBinding {
   engineRef(engine: EngineHandle, referenced: boolean): void;
   /** Aborts all, joins the thread off the event loop. */
   engineDispose(engine: EngineHandle): Promise<void>;
-  resizeImage(pixels: Uint8Array, width: number, height: number, channels: number, outWidth: number, outHeight: number, filter: string, order: 'pillow13' | 'before13'): Promise<Uint8Array>;
-  preprocessImage(pixels: Uint8Array, width: number, height: number, channels: number, plan: RawPreprocessPlan): Promise<Float32Array>;
+  resizeImage(
+    pixels: Uint8Array,
+    width: number,
+    height: number,
+    channels: number,
+    outWidth: number,
+    outHeight: number,
+    filter: string,
+    order: 'pillow13' | 'before13',
+  ): Promise<Uint8Array>;
+  preprocessImage(
+    pixels: Uint8Array,
+    width: number,
+    height: number,
+    channels: number,
+    plan: RawPreprocessPlan,
+  ): Promise<Float32Array>;
 }
 
 let binding: NativeBinding | undefined;
@@ -178,10 +242,14 @@ export function loadNative(): NativeBinding {
     binding = load(root);
     return binding;
   } catch (cause) {
-    throw new OcelliError('ERR_NO_NATIVE_BINARY', `Expected a native binary of ocelli for ${process.platform}-${process.arch} but none could be loaded: ${(cause as Error).message}`, {
-      hint: 'Run `npx ocelli build`: it compiles one and names what is missing.',
-      cause,
-    });
+    throw new OcelliError(
+      'ERR_NO_NATIVE_BINARY',
+      `Expected a native binary of ocelli for ${process.platform}-${process.arch} but none could be loaded: ${(cause as Error).message}`,
+      {
+        hint: 'Run `npx ocelli build`: it compiles one and names what is missing.',
+        cause,
+      },
+    );
   }
 }
 

@@ -72,7 +72,12 @@ export function selectKwargs(
   dropped?: (name: string, nearest: string | undefined) => void,
 ): Kwargs {
   const declared = options?.kwargs;
-  const names = declared === undefined ? [] : Array.isArray(declared) ? (declared as readonly string[]) : Object.keys((declared as ZodObject).shape);
+  const names =
+    declared === undefined
+      ? []
+      : Array.isArray(declared)
+        ? (declared as readonly string[])
+        : Object.keys((declared as ZodObject).shape);
   const selected: Kwargs = {};
   for (const [name, value] of Object.entries(kwargs)) {
     if (unsafeKeys.has(name) || !names.includes(name)) dropped?.(name, nearestName(name, names));

@@ -9,9 +9,13 @@ export class InputContext<C extends RegistryModelConfig = RegistryModelConfig> {
   getHfConfig<T = Record<string, unknown>>(modelType?: string): T {
     const config = this.modelConfig.hfConfig;
     if (modelType !== undefined && config.model_type !== modelType) {
-      throw new OcelliError('ERR_HF_CONFIG', `Expected model_type '${modelType}' in config.json but received '${String(config.model_type)}'`, {
-        hint: 'Register the hooks on the class of this architecture.',
-      });
+      throw new OcelliError(
+        'ERR_HF_CONFIG',
+        `Expected model_type '${modelType}' in config.json but received '${String(config.model_type)}'`,
+        {
+          hint: 'Register the hooks on the class of this architecture.',
+        },
+      );
     }
     return config as T;
   }

@@ -1,5 +1,12 @@
 import { OcelliError } from '../errors';
-import { classDecorator, selectKwargs, warnOnce, type ClassDecorator_, type HookOptions, type Kwargs } from '../config/hooks';
+import {
+  classDecorator,
+  selectKwargs,
+  warnOnce,
+  type ClassDecorator_,
+  type HookOptions,
+  type Kwargs,
+} from '../config/hooks';
 import type { ModelClass, RegistryModelConfig } from '../config/model-class';
 import { ClassHooks } from '../multimodal/plugin';
 import type { MultiModalData } from '../multimodal/types';
@@ -47,12 +54,16 @@ export class InputRegistry {
   /** The factory gives at least seqLen ids and at least mmCounts items; input processors are not applied to them. */
   registerDummyData(factory: DummyDataFactory, options?: HookOptions): ClassDecorator_ {
     checkFunction(factory, 'dummy data factory');
-    return classDecorator((modelClass) => this.dummyFactories.put(modelClass, factory, options, 'a dummy data factory'));
+    return classDecorator((modelClass) =>
+      this.dummyFactories.put(modelClass, factory, options, 'a dummy data factory'),
+    );
   }
 
   registerDummyEncoderData(factory: DummyDataFactory, options?: HookOptions): ClassDecorator_ {
     checkFunction(factory, 'dummy encoder data factory');
-    return classDecorator((modelClass) => this.dummyEncoderFactories.put(modelClass, factory, options, 'a dummy encoder data factory'));
+    return classDecorator((modelClass) =>
+      this.dummyEncoderFactories.put(modelClass, factory, options, 'a dummy encoder data factory'),
+    );
   }
 
   registerInputProcessor(processor: InputProcessor, options?: HookOptions): ClassDecorator_ {
@@ -61,13 +72,25 @@ export class InputRegistry {
   }
 
   /** @param isEncoderData for encoder-decoder models: a shortfall of ids only warns there. */
-  async dummyDataForProfiling(modelConfig: RegistryModelConfig, seqLen: number, mmRegistry: MultiModalRegistry, isEncoderData = false): Promise<DummyData> {
+  async dummyDataForProfiling(
+    modelConfig: RegistryModelConfig,
+    seqLen: number,
+    mmRegistry: MultiModalRegistry,
+    isEncoderData = false,
+  ): Promise<DummyData> {
     const counts = countsProxy({ ...mmRegistry.getMmLimitsPerPrompt(modelConfig) });
     const hooks = isEncoderData ? this.dummyEncoderFactories : this.dummyFactories;
-    const entry = hooks.get(modelConfig.modelClass) ?? (isEncoderData ? this.dummyFactories.get(modelConfig.modelClass) : undefined);
+    const entry =
+      hooks.get(modelConfig.modelClass) ??
+      (isEncoderData ? this.dummyFactories.get(modelConfig.modelClass) : undefined);
     const init = modelConfig.multimodalConfig?.mmProcessorKwargs ?? {};
     const data: DummyData = entry
-      ? await entry.hook(new InputContext(modelConfig), seqLen, counts, this.select(entry.options, init, 'dummy data factory'))
+      ? await entry.hook(
+          new InputContext(modelConfig),
+          seqLen,
+          counts,
+          this.select(entry.options, init, 'dummy data factory'),
+        )
       : { promptTokenIds: new Array<number>(seqLen).fill(0) };
     this.checkDummy(data, seqLen, counts, mmRegistry, modelConfig, isEncoderData);
     return data;
@@ -107,7 +130,10 @@ export class InputRegistry {
       const count = mmRegistry.getPlugin(modality).countItems(items);
       const expected = counts[modality] ?? 0;
       if (count < expected) {
-        throw new OcelliError('ERR_DUMMY_DATA', `Expected at least ${expected} dummy ${modality} items from the factory of ${name} but received ${count}`);
+        throw new OcelliError(
+          'ERR_DUMMY_DATA',
+          `Expected at least ${expected} dummy ${modality} items from the factory of ${name} but received ${count}`,
+        );
       }
     }
   }
@@ -115,7 +141,12 @@ export class InputRegistry {
   private select(options: HookOptions | undefined, kwargs: Readonly<Kwargs>, what: string): Kwargs {
     return selectKwargs(options, kwargs, (key, nearest) => {
       // Another hook of the same model may take it; only a kwarg with a likely misspelling is worth a word here.
-      if (nearest) warnOnce(this.warned, 'WARN_MM_PROCESSOR_KWARGS', `The ${what} does not take mmProcessorKwargs.${key}; did you mean ${nearest}?`);
+      if (nearest)
+        warnOnce(
+          this.warned,
+          'WARN_MM_PROCESSOR_KWARGS',
+          `The ${what} does not take mmProcessorKwargs.${key}; did you mean ${nearest}?`,
+        );
     });
   }
 }
@@ -125,7 +156,10 @@ function countsProxy(counts: Record<string, number>): Readonly<Record<string, nu
   return new Proxy(Object.freeze(counts), {
     get(target, key, receiver): unknown {
       if (typeof key === 'string' && !(key in target) && key !== 'toJSON' && key !== 'then') {
-        throw new OcelliError('ERR_UNKNOWN_MODALITY', `Expected one of ${Object.keys(target).join(', ')} in mmCounts but '${key}' was asked for`);
+        throw new OcelliError(
+          'ERR_UNKNOWN_MODALITY',
+          `Expected one of ${Object.keys(target).join(', ')} in mmCounts but '${key}' was asked for`,
+        );
       }
       return Reflect.get(target, key, receiver);
     },
@@ -133,5 +167,6 @@ function countsProxy(counts: Record<string, number>): Readonly<Record<string, nu
 }
 
 function checkFunction(hook: unknown, what: string): void {
-  if (typeof hook !== 'function') throw new OcelliError('ERR_REGISTRY', `Expected a function for the ${what} but received ${typeof hook}`);
+  if (typeof hook !== 'function')
+    throw new OcelliError('ERR_REGISTRY', `Expected a function for the ${what} but received ${typeof hook}`);
 }

@@ -6,7 +6,13 @@ import type { RawImage } from './types';
 /** Runs a plan over one picture. */
 export async function preprocessImage(image: RawImage, plan: RawPreprocessPlan): Promise<Float32Array> {
   try {
-    return await loadNative().preprocessImage(new Uint8Array(image.data.buffer, image.data.byteOffset, image.data.byteLength), image.width, image.height, image.channels, plan);
+    return await loadNative().preprocessImage(
+      new Uint8Array(image.data.buffer, image.data.byteOffset, image.data.byteLength),
+      image.width,
+      image.height,
+      image.channels,
+      plan,
+    );
   } catch (e) {
     throw nativeError(e);
   }

@@ -21,10 +21,16 @@ export class Tensor {
   constructor(dtype: DType, shape: readonly number[], data: ArrayBufferView) {
     const bytes = elementBytes[dtype];
     if (bytes === undefined) {
-      throw new OcelliError('ERR_TENSOR', `Expected one of ${Object.keys(elementBytes).join(', ')} for dtype but received ${String(dtype)}`);
+      throw new OcelliError(
+        'ERR_TENSOR',
+        `Expected one of ${Object.keys(elementBytes).join(', ')} for dtype but received ${String(dtype)}`,
+      );
     }
     if (!shape.every((n) => Number.isSafeInteger(n) && n >= 0)) {
-      throw new OcelliError('ERR_TENSOR', `Expected non-negative integers for shape but received [${shape.join(', ')}]`);
+      throw new OcelliError(
+        'ERR_TENSOR',
+        `Expected non-negative integers for shape but received [${shape.join(', ')}]`,
+      );
     }
     if (!ArrayBuffer.isView(data)) throw new OcelliError('ERR_TENSOR', 'Expected a typed array for data');
     const expected = shape.reduce((a, b) => a * b, 1) * bytes;

@@ -14,5 +14,10 @@ export type ImageInput = string | URL | Uint8Array | Blob | RawImage | Tensor;
 export function isRawImage(value: unknown): value is RawImage {
   if (typeof value !== 'object' || value === null) return false;
   const image = value as Partial<RawImage>;
-  return typeof image.width === 'number' && typeof image.height === 'number' && ArrayBuffer.isView(image.data) && 'channels' in image;
+  return (
+    typeof image.width === 'number' &&
+    typeof image.height === 'number' &&
+    ArrayBuffer.isView(image.data) &&
+    'channels' in image
+  );
 }

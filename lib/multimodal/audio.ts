@@ -9,10 +9,16 @@ export class AudioPlugin extends MultiModalPlugin {
   }
 
   defaultInputMapper(ctx: InputContext): never {
-    throw new OcelliError('ERR_NO_DEFAULT_MAPPER', `Expected ${ctx.modelConfig.modelClass.name} to register its own audio mapper: there is no default one`);
+    throw new OcelliError(
+      'ERR_NO_DEFAULT_MAPPER',
+      `Expected ${ctx.modelConfig.modelClass.name} to register its own audio mapper: there is no default one`,
+    );
   }
 
   defaultMaxMultimodalTokens(ctx: InputContext): never {
-    throw new OcelliError('ERR_NO_MAX_MM_TOKENS', `Expected ${ctx.modelConfig.modelClass.name} to register a maximum number of audio tokens: there is no default one`);
+    throw new OcelliError(
+      'ERR_NO_MAX_MM_TOKENS',
+      `Expected ${ctx.modelConfig.modelClass.name} to register a maximum number of audio tokens: there is no default one`,
+    );
   }
 }

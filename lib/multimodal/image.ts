@@ -27,7 +27,8 @@ export class ImagePlugin extends MultiModalPlugin {
   }
 
   override async load(data: unknown, context?: LoadContext): Promise<unknown> {
-    const one = async (item: unknown): Promise<unknown> => (isTensor(item) || isMapped(item) ? item : decodeImage(item as ImageInput, mediaPolicy(context)));
+    const one = async (item: unknown): Promise<unknown> =>
+      isTensor(item) || isMapped(item) ? item : decodeImage(item as ImageInput, mediaPolicy(context));
     return Array.isArray(data) ? Promise.all(data.map(one)) : one(data);
   }
 
@@ -41,7 +42,9 @@ export class ImagePlugin extends MultiModalPlugin {
     if (isMapped(data)) return data instanceof MultiModalKwargs ? data : new MultiModalKwargs(data);
     const items: readonly unknown[] = Array.isArray(data) ? (data as unknown[]) : [data];
     if (items.length > 0 && items.every(isTensor)) {
-      return new MultiModalKwargs({ imageEmbeds: items.flatMap((t) => (t.shape.length === 3 ? unstack(t) : [checkEmbeds(t)])) });
+      return new MultiModalKwargs({
+        imageEmbeds: items.flatMap((t) => (t.shape.length === 3 ? unstack(t) : [checkEmbeds(t)])),
+      });
     }
     const pictures = await Promise.all(
       items.map((item, i) => {
@@ -66,15 +69,28 @@ export class ImagePlugin extends MultiModalPlugin {
 
 function checkEmbeds(tensor: Tensor): Tensor {
   if (tensor.shape.length === 2) return tensor;
-  throw new OcelliError('ERR_IMAGE_EMBEDS', `Expected image embeddings of shape [F, H] or [n, F, H] but received [${tensor.shape.join(', ')}]`);
+  throw new OcelliError(
+    'ERR_IMAGE_EMBEDS',
+    `Expected image embeddings of shape [F, H] or [n, F, H] but received [${tensor.shape.join(', ')}]`,
+  );
 }
 
 /** A processor's own output: keyword tensors already. */
 function isMapped(data: unknown): data is Record<string, unknown> {
-  return typeof data === 'object' && data !== null && (data instanceof MultiModalKwargs || isTensor((data as { pixelValues?: unknown }).pixelValues));
+  return (
+    typeof data === 'object' &&
+    data !== null &&
+    (data instanceof MultiModalKwargs || isTensor((data as { pixelValues?: unknown }).pixelValues))
+  );
 }
 
-function imageItems(data: unknown): (Parameters<typeof hashImage>[0])[] | undefined {
-  const items: unknown[] = Array.isArray(data) ? data : isTensor(data) && data.shape.length === 3 ? unstack(data) : [data];
-  return items.every((item) => isTensor(item) || isRawImage(item)) ? (items as Parameters<typeof hashImage>[0][]) : undefined;
+function imageItems(data: unknown): Parameters<typeof hashImage>[0][] | undefined {
+  const items: unknown[] = Array.isArray(data)
+    ? data
+    : isTensor(data) && data.shape.length === 3
+      ? unstack(data)
+      : [data];
+  return items.every((item) => isTensor(item) || isRawImage(item))
+    ? (items as Parameters<typeof hashImage>[0][])
+    : undefined;
 }

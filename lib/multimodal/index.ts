@@ -22,10 +22,13 @@ function sharedRegistries(): Registries {
   const existing = holder[key];
   if (existing) {
     if (existing.from !== __dirname) {
-      process.emitWarning(`Two copies of ocelli are loaded: ${existing.from} and ${__dirname}; they share their registries`, {
-        code: 'WARN_TWO_COPIES',
-        type: 'OcelliWarning',
-      });
+      process.emitWarning(
+        `Two copies of ocelli are loaded: ${existing.from} and ${__dirname}; they share their registries`,
+        {
+          code: 'WARN_TWO_COPIES',
+          type: 'OcelliWarning',
+        },
+      );
     }
     return existing;
   }

@@ -84,6 +84,9 @@ function tryStack(value: unknown): NestedTensors {
   const tensors = items.filter(isTensor);
   const first = tensors[0];
   if (first === undefined || tensors.length !== items.length) return items;
-  const same = tensors.every((t) => t.dtype === first.dtype && t.shape.length === first.shape.length && t.shape.every((n, i) => n === first.shape[i]));
+  const same = tensors.every(
+    (t) =>
+      t.dtype === first.dtype && t.shape.length === first.shape.length && t.shape.every((n, i) => n === first.shape[i]),
+  );
   return same ? stack(tensors) : items;
 }

@@ -33,16 +33,22 @@ export function repeatAndPadPlaceholderTokens(
     const parts = placeholder === '' ? [prompt] : prompt.split(placeholder);
     const found = parts.length - 1;
     if (found > 16) {
-      process.emitWarning(`The prompt has ${found} placeholders '${placeholder}'; make sure that they were not repeated already: one stands for one item`, {
-        code: 'WARN_PLACEHOLDERS',
-        type: 'OcelliWarning',
-      });
+      process.emitWarning(
+        `The prompt has ${found} placeholders '${placeholder}'; make sure that they were not repeated already: one stands for one item`,
+        {
+          code: 'WARN_PLACEHOLDERS',
+          type: 'OcelliWarning',
+        },
+      );
     }
     if (found < counts.length) {
-      process.emitWarning(`The prompt has ${found} placeholders for ${counts.length} items; the items beyond are ignored`, {
-        code: 'WARN_PLACEHOLDERS',
-        type: 'OcelliWarning',
-      });
+      process.emitWarning(
+        `The prompt has ${found} placeholders for ${counts.length} items; the items beyond are ignored`,
+        {
+          code: 'WARN_PLACEHOLDERS',
+          type: 'OcelliWarning',
+        },
+      );
       counts = counts.slice(0, found);
     }
     newPrompt = parts

@@ -54,7 +54,11 @@ export abstract class MultiModalPlugin {
   /** The key in multiModalData: 'image'. */
   abstract getDataKey(): string;
   /** Used where a model registers no mapper of its own. */
-  abstract defaultInputMapper(ctx: InputContext, data: unknown, kwargs: Kwargs): Awaitable<MultiModalKwargs | Record<string, unknown>>;
+  abstract defaultInputMapper(
+    ctx: InputContext,
+    data: unknown,
+    kwargs: Kwargs,
+  ): Awaitable<MultiModalKwargs | Record<string, unknown>>;
   abstract defaultMaxMultimodalTokens(ctx: InputContext): number;
 
   /** Items in one request's data: a list's length, else 1. */
@@ -74,7 +78,10 @@ export abstract class MultiModalPlugin {
 
   registerInputMapper(modelClass: ModelClass, mapper?: InputMapper, options?: HookOptions): void {
     if (mapper !== undefined && typeof mapper !== 'function') {
-      throw new OcelliError('ERR_REGISTRY', `Expected a function for the ${this.getDataKey()} input mapper but received ${typeof mapper}`);
+      throw new OcelliError(
+        'ERR_REGISTRY',
+        `Expected a function for the ${this.getDataKey()} input mapper but received ${typeof mapper}`,
+      );
     }
     const chosen = mapper ?? ((ctx, data, kwargs) => this.defaultInputMapper(ctx, data, kwargs));
     if (mapper === undefined) this.defaultMapped.add(chosen);
@@ -96,7 +103,10 @@ export abstract class MultiModalPlugin {
       );
     }
     // The default mapper hands kwargs on to the image processor, which knows its own.
-    const selected = this.defaultMapped.has(entry.hook) && entry.options === undefined ? { ...kwargs } : this.select(entry.options, kwargs, 'input mapper');
+    const selected =
+      this.defaultMapped.has(entry.hook) && entry.options === undefined
+        ? { ...kwargs }
+        : this.select(entry.options, kwargs, 'input mapper');
     const mapped = await entry.hook(new InputContext(modelConfig), data, selected);
     return mapped instanceof MultiModalKwargs ? mapped : new MultiModalKwargs(mapped);
   }
@@ -104,9 +114,17 @@ export abstract class MultiModalPlugin {
   registerMaxMultimodalTokens(modelClass: ModelClass, max?: MaxTokens, options?: HookOptions): void {
     if (typeof max === 'number') this.checkMax(max, modelClass);
     else if (max !== undefined && typeof max !== 'function') {
-      throw new OcelliError('ERR_MAX_MM_TOKENS', `Expected a number or a function for the maximum number of ${this.getDataKey()} tokens but received ${typeof max}`);
+      throw new OcelliError(
+        'ERR_MAX_MM_TOKENS',
+        `Expected a number or a function for the maximum number of ${this.getDataKey()} tokens but received ${typeof max}`,
+      );
     }
-    this.maxTokens.put(modelClass, max ?? ((ctx) => this.defaultMaxMultimodalTokens(ctx)), options, `a maximum number of ${this.getDataKey()} tokens`);
+    this.maxTokens.put(
+      modelClass,
+      max ?? ((ctx) => this.defaultMaxMultimodalTokens(ctx)),
+      options,
+      `a maximum number of ${this.getDataKey()} tokens`,
+    );
   }
 
   /** Tokens that one item may cost at most; 0 for a model without a mapper of this modality. */
@@ -115,15 +133,22 @@ export abstract class MultiModalPlugin {
     if (!this.hasInputMapper(modelClass)) return 0;
     const entry = this.maxTokens.get(modelClass);
     if (!entry) {
-      throw new OcelliError('ERR_NO_MAX_MM_TOKENS', `Expected a maximum number of ${this.getDataKey()} tokens for ${modelClass.name} but none is registered`, {
-        hint: `Decorate the class with MULTIMODAL_REGISTRY.registerMaxMultimodalTokens('${this.getDataKey()}', n).`,
-      });
+      throw new OcelliError(
+        'ERR_NO_MAX_MM_TOKENS',
+        `Expected a maximum number of ${this.getDataKey()} tokens for ${modelClass.name} but none is registered`,
+        {
+          hint: `Decorate the class with MULTIMODAL_REGISTRY.registerMaxMultimodalTokens('${this.getDataKey()}', n).`,
+        },
+      );
     }
     const init = modelConfig.multimodalConfig?.mmProcessorKwargs ?? {};
     const max =
       typeof entry.hook === 'number'
         ? entry.hook
-        : entry.hook(new InputContext(modelConfig), this.select(entry.options, init, 'maximum number of tokens', false));
+        : entry.hook(
+            new InputContext(modelConfig),
+            this.select(entry.options, init, 'maximum number of tokens', false),
+          );
     return this.checkMax(max, modelClass);
   }
 
@@ -136,7 +161,8 @@ export abstract class MultiModalPlugin {
       warnOnce(
         this.warned,
         'WARN_MM_PROCESSOR_KWARGS',
-        `The ${what} for ${this.getDataKey()} does not take mmProcessorKwargs.${name}, which is ignored` + (nearest ? `; did you mean ${nearest}?` : ''),
+        `The ${what} for ${this.getDataKey()} does not take mmProcessorKwargs.${name}, which is ignored` +
+          (nearest ? `; did you mean ${nearest}?` : ''),
       );
     });
   }

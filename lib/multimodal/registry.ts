@@ -24,7 +24,10 @@ export class MultiModalRegistry {
   registerPlugin(plugin: MultiModalPlugin): void {
     const key = plugin.getDataKey();
     if (this.plugins.has(key)) {
-      process.emitWarning(`The modality '${key}' already has a plugin; the new one replaces it`, { code: 'WARN_REREGISTERED', type: 'OcelliWarning' });
+      process.emitWarning(`The modality '${key}' already has a plugin; the new one replaces it`, {
+        code: 'WARN_REREGISTERED',
+        type: 'OcelliWarning',
+      });
     }
     this.plugins.set(key, plugin);
   }
@@ -34,9 +37,15 @@ export class MultiModalRegistry {
     const plugin = this.plugins.get(modality);
     if (plugin) return plugin;
     const nearest = nearestName(modality, this.plugins.keys());
-    throw new OcelliError('ERR_UNKNOWN_MODALITY', `Expected one of ${[...this.plugins.keys()].join(', ')} for the modality but received '${modality}'`, {
-      hint: nearest ? `Did you mean '${nearest}'?` : 'Add a modality with MULTIMODAL_REGISTRY.registerPlugin(plugin).',
-    });
+    throw new OcelliError(
+      'ERR_UNKNOWN_MODALITY',
+      `Expected one of ${[...this.plugins.keys()].join(', ')} for the modality but received '${modality}'`,
+      {
+        hint: nearest
+          ? `Did you mean '${nearest}'?`
+          : 'Add a modality with MULTIMODAL_REGISTRY.registerPlugin(plugin).',
+      },
+    );
   }
 
   get modalities(): string[] {
@@ -72,12 +81,18 @@ export class MultiModalRegistry {
   }
 
   /** Maps a request's items of every modality. Needs initMmLimitsPerPrompt first, as profiling does. */
-  createInputMapper(modelConfig: RegistryModelConfig): (data: MultiModalData, kwargs?: Readonly<Kwargs>) => Promise<MultiModalKwargs> {
+  createInputMapper(
+    modelConfig: RegistryModelConfig,
+  ): (data: MultiModalData, kwargs?: Readonly<Kwargs>) => Promise<MultiModalKwargs> {
     return (data, kwargs) => this.mapInput(modelConfig, data, kwargs);
   }
 
   /** @param kwargs mmProcessorKwargs of the request; they win over the engine's. */
-  async mapInput(modelConfig: RegistryModelConfig, data: MultiModalData, kwargs: Readonly<Kwargs> = {}): Promise<MultiModalKwargs> {
+  async mapInput(
+    modelConfig: RegistryModelConfig,
+    data: MultiModalData,
+    kwargs: Readonly<Kwargs> = {},
+  ): Promise<MultiModalKwargs> {
     this.checkLimits(modelConfig, data);
     const merged = { ...modelConfig.multimodalConfig?.mmProcessorKwargs, ...kwargs };
     const mapped: Record<string, MultiModalKwargs[string]> = {};
@@ -85,9 +100,13 @@ export class MultiModalRegistry {
       const plugin = this.getPlugin(modality);
       for (const [name, value] of Object.entries(await plugin.mapInput(modelConfig, items, merged))) {
         if (name in mapped) {
-          throw new OcelliError('ERR_MAPPER_CONFLICT', `Expected each keyword from one mapper but received '${name}' from the ${modality} mapper and another one`, {
-            details: { modality, keyword: name },
-          });
+          throw new OcelliError(
+            'ERR_MAPPER_CONFLICT',
+            `Expected each keyword from one mapper but received '${name}' from the ${modality} mapper and another one`,
+            {
+              details: { modality, keyword: name },
+            },
+          );
         }
         mapped[name] = value;
       }
@@ -97,7 +116,11 @@ export class MultiModalRegistry {
 
   /** Decodes and fetches a request's items; what mappers and input processors see. */
   async loadData(data: MultiModalData, context?: LoadContext): Promise<MultiModalData> {
-    const entries = await Promise.all(present(data).map(async ([modality, items]) => [modality, await this.getPlugin(modality).load(items, context)] as const));
+    const entries = await Promise.all(
+      present(data).map(
+        async ([modality, items]) => [modality, await this.getPlugin(modality).load(items, context)] as const,
+      ),
+    );
     return Object.fromEntries(entries);
   }
 
@@ -109,13 +132,17 @@ export class MultiModalRegistry {
       const count = this.getPlugin(modality).countItems(items);
       const limit = limits[modality] ?? 0;
       if (count > limit) {
-        throw new OcelliError('ERR_MM_LIMIT', `Expected at most ${limit} ${modality} item${limit === 1 ? '' : 's'} in one prompt but received ${count}`, {
-          hint:
-            modelConfig.multimodalConfig === undefined
-              ? 'This model takes text only.'
-              : `Load the engine with limitMmPerPrompt: { ${modality}: ${count} }, or send fewer.`,
-          details: { modality, limit, received: count },
-        });
+        throw new OcelliError(
+          'ERR_MM_LIMIT',
+          `Expected at most ${limit} ${modality} item${limit === 1 ? '' : 's'} in one prompt but received ${count}`,
+          {
+            hint:
+              modelConfig.multimodalConfig === undefined
+                ? 'This model takes text only.'
+                : `Load the engine with limitMmPerPrompt: { ${modality}: ${count} }, or send fewer.`,
+            details: { modality, limit, received: count },
+          },
+        );
       }
       counts[modality] = count;
     }
@@ -125,7 +152,9 @@ export class MultiModalRegistry {
   /** Tokens that a prompt's items of each modality may cost at most: limit x maximum per item. */
   getMaxTokensByModality(modelConfig: RegistryModelConfig): Record<string, number> {
     const limits = this.getMmLimitsPerPrompt(modelConfig);
-    return Object.fromEntries([...this.plugins].map(([key, plugin]) => [key, (limits[key] ?? 0) * plugin.getMaxMultimodalTokens(modelConfig)]));
+    return Object.fromEntries(
+      [...this.plugins].map(([key, plugin]) => [key, (limits[key] ?? 0) * plugin.getMaxMultimodalTokens(modelConfig)]),
+    );
   }
 
   getMaxMultimodalTokens(modelConfig: RegistryModelConfig): number {
@@ -135,7 +164,10 @@ export class MultiModalRegistry {
   /** Takes the engine's limitMmPerPrompt: 1 by default, 0 for a model without multimodal inputs; unknown modalities warn. */
   initMmLimitsPerPrompt(modelConfig: RegistryModelConfig): void {
     if (this.limits.has(modelConfig)) {
-      process.emitWarning(`The limits per prompt of ${modelConfig.model} were set before; they are replaced`, { code: 'WARN_MM_LIMITS', type: 'OcelliWarning' });
+      process.emitWarning(`The limits per prompt of ${modelConfig.model} were set before; they are replaced`, {
+        code: 'WARN_MM_LIMITS',
+        type: 'OcelliWarning',
+      });
     }
     const { multimodalConfig } = modelConfig;
     if (multimodalConfig === undefined) {
@@ -145,9 +177,15 @@ export class MultiModalRegistry {
     const { limitPerPrompt } = multimodalConfig;
     for (const [key, limit] of Object.entries(limitPerPrompt)) {
       if (!this.plugins.has(key)) {
-        process.emitWarning(`limitMmPerPrompt names the unknown modality '${key}', which is ignored`, { code: 'WARN_UNKNOWN_MODALITY', type: 'OcelliWarning' });
+        process.emitWarning(`limitMmPerPrompt names the unknown modality '${key}', which is ignored`, {
+          code: 'WARN_UNKNOWN_MODALITY',
+          type: 'OcelliWarning',
+        });
       } else if (!Number.isSafeInteger(limit) || limit < 0) {
-        throw new OcelliError('ERR_MM_LIMIT', `Expected a non-negative integer for limitMmPerPrompt.${key} but received ${String(limit)}`);
+        throw new OcelliError(
+          'ERR_MM_LIMIT',
+          `Expected a non-negative integer for limitMmPerPrompt.${key} but received ${String(limit)}`,
+        );
       }
     }
     this.limits.set(modelConfig, Object.fromEntries(this.modalities.map((key) => [key, limitPerPrompt[key] ?? 1])));
@@ -156,9 +194,13 @@ export class MultiModalRegistry {
   getMmLimitsPerPrompt(modelConfig: RegistryModelConfig): Readonly<Record<string, number>> {
     const limits = this.limits.get(modelConfig);
     if (limits) return limits;
-    throw new OcelliError('ERR_MM_LIMITS_NOT_INITIALISED', `Expected initMmLimitsPerPrompt(modelConfig) to have run for ${modelConfig.model}`, {
-      hint: 'LLM.load does it; call MULTIMODAL_REGISTRY.initMmLimitsPerPrompt(modelConfig) where you use the registries alone.',
-    });
+    throw new OcelliError(
+      'ERR_MM_LIMITS_NOT_INITIALISED',
+      `Expected initMmLimitsPerPrompt(modelConfig) to have run for ${modelConfig.model}`,
+      {
+        hint: 'LLM.load does it; call MULTIMODAL_REGISTRY.initMmLimitsPerPrompt(modelConfig) where you use the registries alone.',
+      },
+    );
   }
 
   /** True when the class has a mapper of any modality. */

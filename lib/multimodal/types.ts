@@ -17,7 +17,11 @@ export interface MultiModalData {
  * Maps the items of one modality to the keyword tensors that the model's forward declares. Items are decoded: pictures are
  * RawImage (RGB) or Tensor (embeddings). Each tensor's first dimension counts the items.
  */
-export type InputMapper = (ctx: InputContext, data: unknown, kwargs: Kwargs) => Awaitable<MultiModalKwargs | MapperOutput>;
+export type InputMapper = (
+  ctx: InputContext,
+  data: unknown,
+  kwargs: Kwargs,
+) => Awaitable<MultiModalKwargs | MapperOutput>;
 
 export type MapperOutput = Record<string, unknown>;
 

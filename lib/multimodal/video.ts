@@ -24,9 +24,13 @@ export class VideoPlugin extends MultiModalPlugin {
   }
 
   defaultInputMapper(ctx: InputContext): never {
-    throw new OcelliError('ERR_NO_DEFAULT_MAPPER', `Expected ${ctx.modelConfig.modelClass.name} to register its own video mapper: there is no default one`, {
-      hint: "MULTIMODAL_REGISTRY.registerInputMapper('video', mapper)",
-    });
+    throw new OcelliError(
+      'ERR_NO_DEFAULT_MAPPER',
+      `Expected ${ctx.modelConfig.modelClass.name} to register its own video mapper: there is no default one`,
+      {
+        hint: "MULTIMODAL_REGISTRY.registerInputMapper('video', mapper)",
+      },
+    );
   }
 
   defaultMaxMultimodalTokens(): number {

@@ -36,14 +36,25 @@ export function normalisation(config: ProcessorConfig): Pick<RawPreprocessPlan, 
 }
 
 /** The uint8 part: what happens to a picture of this size, and the size it ends with. */
-export function clipSteps(width: number, height: number, config: ProcessorConfig): { steps: PixelStep[]; width: number; height: number } {
+export function clipSteps(
+  width: number,
+  height: number,
+  config: ProcessorConfig,
+): { steps: PixelStep[]; width: number; height: number } {
   const steps: PixelStep[] = [];
   let w = width;
   let h = height;
   if (config.doPad && config.type === 'LlavaImageProcessor' && w !== h) {
     const side = Math.max(w, h);
     const [r, g, b] = config.mean.map((m) => Math.trunc(m * 255)) as [number, number, number];
-    steps.push({ op: 'pad', width: side, height: side, left: Math.floor((side - w) / 2), top: Math.floor((side - h) / 2), fill: [r, g, b] });
+    steps.push({
+      op: 'pad',
+      width: side,
+      height: side,
+      left: Math.floor((side - w) / 2),
+      top: Math.floor((side - h) / 2),
+      fill: [r, g, b],
+    });
     w = h = side;
   }
   if (config.doResize) {
@@ -53,11 +64,20 @@ export function clipSteps(width: number, height: number, config: ProcessorConfig
   if (config.doCenterCrop) {
     const { height: cropHeight, width: cropWidth } = config.cropSize;
     if (cropHeight === undefined || cropWidth === undefined) {
-      throw new OcelliError('ERR_PROCESSOR_CONFIG', 'Expected height and width for crop_size', { details: { field: 'crop_size' } });
+      throw new OcelliError('ERR_PROCESSOR_CONFIG', 'Expected height and width for crop_size', {
+        details: { field: 'crop_size' },
+      });
     }
     // A picture smaller than the crop lies in black, the odd pixel above and to the left.
-    const offset = (side: number, crop: number): number => (side >= crop ? Math.floor((side - crop) / 2) : -Math.ceil((crop - side) / 2));
-    steps.push({ op: 'crop', left: offset(w, cropWidth), top: offset(h, cropHeight), width: cropWidth, height: cropHeight });
+    const offset = (side: number, crop: number): number =>
+      side >= crop ? Math.floor((side - crop) / 2) : -Math.ceil((crop - side) / 2);
+    steps.push({
+      op: 'crop',
+      left: offset(w, cropWidth),
+      top: offset(h, cropHeight),
+      width: cropWidth,
+      height: cropHeight,
+    });
     w = cropWidth;
     h = cropHeight;
   }
@@ -72,7 +92,11 @@ function resizedSize(w: number, h: number, { size }: ProcessorConfig): [number, 
     return w <= h ? [edge, long] : [long, edge];
   }
   if (size.height !== undefined && size.width !== undefined) return [size.width, size.height];
-  throw new OcelliError('ERR_PROCESSOR_CONFIG', `Expected shortest_edge, or height and width, for size but received ${JSON.stringify(size)}`, {
-    details: { field: 'size' },
-  });
+  throw new OcelliError(
+    'ERR_PROCESSOR_CONFIG',
+    `Expected shortest_edge, or height and width, for size but received ${JSON.stringify(size)}`,
+    {
+      details: { field: 'size' },
+    },
+  );
 }

@@ -42,13 +42,24 @@ type Raw = Record<string, unknown>;
 /** Defaults by class, as transformers has them. */
 const classDefaults: Record<string, Raw> = {
   CLIPImageProcessor: { size: { shortest_edge: 224 }, crop_size: { height: 224, width: 224 }, do_center_crop: true },
-  LlavaImageProcessor: { size: { shortest_edge: 224 }, crop_size: { height: 224, width: 224 }, do_center_crop: true, do_pad: false },
+  LlavaImageProcessor: {
+    size: { shortest_edge: 224 },
+    crop_size: { height: 224, width: 224 },
+    do_center_crop: true,
+    do_pad: false,
+  },
   LlavaNextImageProcessor: {
     size: { shortest_edge: 224 },
     crop_size: { height: 224, width: 224 },
     do_center_crop: true,
     do_pad: true,
-    image_grid_pinpoints: [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
+    image_grid_pinpoints: [
+      [336, 672],
+      [672, 336],
+      [672, 672],
+      [1008, 336],
+      [336, 1008],
+    ],
   },
   SiglipImageProcessor: { size: { height: 224, width: 224 }, image_mean: half, image_std: half, do_center_crop: false },
   Qwen2VLImageProcessor: {
@@ -78,7 +89,8 @@ export async function readProcessorConfig(folder: string): Promise<Raw> {
     const raw = parsed as Raw;
     const nested = raw.image_processor;
     if (typeof nested === 'object' && nested !== null) return nested as Raw;
-    if (raw.image_processor_type !== undefined || raw.size !== undefined || raw.image_mean !== undefined || isFile) return raw;
+    if (raw.image_processor_type !== undefined || raw.size !== undefined || raw.image_mean !== undefined || isFile)
+      return raw;
   }
   throw new OcelliError('ERR_PROCESSOR_CONFIG', `Expected preprocessor_config.json in ${folder} but found none`, {
     hint: 'Image models need it beside config.json.',
@@ -92,12 +104,18 @@ export function processorConfig(file: Raw, kwargs: Readonly<Raw> = {}): Processo
     .replace(/FeatureExtractor$/, 'ImageProcessor');
   const defaults = classDefaults[type];
   if (defaults === undefined) {
-    throw new OcelliError('ERR_PROCESSOR_CONFIG', `Expected one of ${Object.keys(classDefaults).join(', ')} for image_processor_type but received '${type}'`, {
-      details: { field: 'image_processor_type' },
-    });
+    throw new OcelliError(
+      'ERR_PROCESSOR_CONFIG',
+      `Expected one of ${Object.keys(classDefaults).join(', ')} for image_processor_type but received '${type}'`,
+      {
+        details: { field: 'image_processor_type' },
+      },
+    );
   }
   const given = Object.fromEntries(Object.entries(file).filter(([, v]) => v !== null && v !== undefined));
-  const overrides = Object.fromEntries(Object.entries(kwargs).map(([k, v]) => [k.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`), v]));
+  const overrides = Object.fromEntries(
+    Object.entries(kwargs).map(([k, v]) => [k.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`), v]),
+  );
   const raw: Raw = { ...defaults, ...given, ...overrides };
   return {
     type,
@@ -117,7 +135,11 @@ export function processorConfig(file: Raw, kwargs: Readonly<Raw> = {}): Processo
 }
 
 function fail(field: string, expected: string, received: unknown): never {
-  throw new OcelliError('ERR_PROCESSOR_CONFIG', `Expected ${expected} for ${field} but received ${JSON.stringify(received)}`, { details: { field } });
+  throw new OcelliError(
+    'ERR_PROCESSOR_CONFIG',
+    `Expected ${expected} for ${field} but received ${JSON.stringify(received)}`,
+    { details: { field } },
+  );
 }
 
 function flag(raw: Raw, field: string, fallback: boolean): boolean {
@@ -127,18 +149,23 @@ function flag(raw: Raw, field: string, fallback: boolean): boolean {
 
 function number(raw: Raw, field: string, fallback: number): number {
   const value = raw[field] ?? fallback;
-  return typeof value === 'number' && Number.isFinite(value) && value > 0 ? value : fail(field, 'a positive number', value);
+  return typeof value === 'number' && Number.isFinite(value) && value > 0
+    ? value
+    : fail(field, 'a positive number', value);
 }
 
 export function positiveInteger(raw: Readonly<Raw>, field: string): number {
   const value = raw[field];
-  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 1 && value <= 1e9 ? value : fail(field, 'a positive integer', value);
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 1 && value <= 1e9
+    ? value
+    : fail(field, 'a positive integer', value);
 }
 
 function triple(raw: Raw, field: string, fallback: [number, number, number]): [number, number, number] {
   const value = raw[field] ?? fallback;
   if (typeof value === 'number') return [value, value, value];
-  if (Array.isArray(value) && value.length === 3 && value.every((v) => typeof v === 'number' && Number.isFinite(v))) return value as [number, number, number];
+  if (Array.isArray(value) && value.length === 3 && value.every((v) => typeof v === 'number' && Number.isFinite(v)))
+    return value as [number, number, number];
   return fail(field, 'three numbers', value);
 }
 
@@ -149,13 +176,20 @@ function filter(resample: unknown): ResizeFilter {
 
 function size(raw: Raw, field: string, bare: 'shortest' | 'both'): Size {
   const value = raw[field] ?? {};
-  if (typeof value === 'number') return size({ [field]: bare === 'shortest' ? { shortest_edge: value } : { height: value, width: value } }, field, bare);
-  if (Array.isArray(value) && value.length === 2) return size({ [field]: { height: value[0] as unknown, width: value[1] as unknown } }, field, bare);
+  if (typeof value === 'number')
+    return size(
+      { [field]: bare === 'shortest' ? { shortest_edge: value } : { height: value, width: value } },
+      field,
+      bare,
+    );
+  if (Array.isArray(value) && value.length === 2)
+    return size({ [field]: { height: value[0] as unknown, width: value[1] as unknown } }, field, bare);
   if (typeof value !== 'object') return fail(field, 'a size', value);
   const entries = Object.entries(value as Raw).filter(([, v]) => v !== null);
   for (const [key, v] of entries) {
     const limit = key.endsWith('edge') ? 1e9 : 65536;
-    if (typeof v !== 'number' || !Number.isSafeInteger(v) || v < 1 || v > limit) fail(`${field}.${key}`, `an integer from 1 to ${limit}`, v);
+    if (typeof v !== 'number' || !Number.isSafeInteger(v) || v < 1 || v > limit)
+      fail(`${field}.${key}`, `an integer from 1 to ${limit}`, v);
   }
   return Object.fromEntries(entries) as Size;
 }

@@ -59,11 +59,15 @@ export class ImageProcessor {
     const config = this.config(kwargs);
     const decoded = await Promise.all(
       images.map((image, i) => {
-        if (isTensor(image)) throw new OcelliError('ERR_IMAGE_TYPE', `Expected a picture but received a tensor at index ${i}`, { details: { index: i } });
+        if (isTensor(image))
+          throw new OcelliError('ERR_IMAGE_TYPE', `Expected a picture but received a tensor at index ${i}`, {
+            details: { index: i },
+          });
         return isRawImage(image) && image.channels === 3 ? image : decodeImage(image);
       }),
     );
-    if (decoded.length === 0) throw new OcelliError('ERR_IMAGE_TYPE', 'Expected at least one picture but received none');
+    if (decoded.length === 0)
+      throw new OcelliError('ERR_IMAGE_TYPE', 'Expected at least one picture but received none');
     return classes[config.type]!(decoded, config);
   }
 }

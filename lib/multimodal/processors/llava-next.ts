@@ -10,7 +10,8 @@ import type { ProcessorConfig } from './config';
 export async function llavaNext(images: readonly RawImage[], config: ProcessorConfig): Promise<Record<string, Tensor>> {
   const pinpoints = gridPinpoints(config.extra.image_grid_pinpoints);
   const tile = config.cropSize.height ?? config.size.shortest_edge ?? config.size.height;
-  if (tile === undefined) throw new OcelliError('ERR_PROCESSOR_CONFIG', 'Expected height for crop_size', { details: { field: 'crop_size' } });
+  if (tile === undefined)
+    throw new OcelliError('ERR_PROCESSOR_CONFIG', 'Expected height for crop_size', { details: { field: 'crop_size' } });
   const pictures = await Promise.all(images.map((image) => tiles(image, config, pinpoints, tile)));
   const most = Math.max(...pictures.map((p) => p.count));
   const tileSize = 3 * tile * tile;
@@ -37,11 +38,20 @@ async function tiles(
   const rows = Math.floor(height / tile);
   const cols = Math.floor(width / tile);
   const [base, grid] = await Promise.all([
-    preprocessImage(image, { steps: [{ op: 'resize', width: tile, height: tile, filter: config.filter }], ...normalisation(config) }),
+    preprocessImage(image, {
+      steps: [{ op: 'resize', width: tile, height: tile, filter: config.filter }],
+      ...normalisation(config),
+    }),
     preprocessImage(image, {
       steps: [
         { op: 'resize', width: newWidth, height: newHeight, filter: config.filter },
-        { op: 'crop', left: -Math.floor((width - newWidth) / 2), top: -Math.floor((height - newHeight) / 2), width, height },
+        {
+          op: 'crop',
+          left: -Math.floor((width - newWidth) / 2),
+          top: -Math.floor((height - newHeight) / 2),
+          width,
+          height,
+        },
       ],
       tiles: { width: tile, height: tile, cols, rows },
       ...normalisation(config),
@@ -56,16 +66,27 @@ export function gridPinpoints(value: unknown): readonly (readonly [number, numbe
     Array.isArray(value) &&
     value.length > 0 &&
     value.length <= 4096 &&
-    value.every((p) => Array.isArray(p) && p.length === 2 && p.every((n) => typeof n === 'number' && Number.isSafeInteger(n) && n >= 1 && n <= 65536));
+    value.every(
+      (p) =>
+        Array.isArray(p) &&
+        p.length === 2 &&
+        p.every((n) => typeof n === 'number' && Number.isSafeInteger(n) && n >= 1 && n <= 65536),
+    );
   if (valid) return value as [number, number][];
-  throw new OcelliError('ERR_PROCESSOR_CONFIG', 'Expected a list of [height, width] for image_grid_pinpoints', { details: { field: 'image_grid_pinpoints' } });
+  throw new OcelliError('ERR_PROCESSOR_CONFIG', 'Expected a list of [height, width] for image_grid_pinpoints', {
+    details: { field: 'image_grid_pinpoints' },
+  });
 }
 
 /**
  * The pinpoint with the greatest effective area, then the least waste, then the first one
  * (transformers, image_processing_utils.py, select_best_resolution). Sizes are [height, width].
  */
-export function selectBestResolution(height: number, width: number, pinpoints: readonly (readonly [number, number])[]): readonly [number, number] {
+export function selectBestResolution(
+  height: number,
+  width: number,
+  pinpoints: readonly (readonly [number, number])[],
+): readonly [number, number] {
   let best = pinpoints[0]!;
   let bestEffective = -1;
   let leastWaste = Infinity;

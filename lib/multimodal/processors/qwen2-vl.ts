@@ -13,12 +13,18 @@ export async function qwen2Vl(images: readonly RawImage[], config: ProcessorConf
   const temporal = positiveInteger(config.extra, 'temporal_patch_size');
   const pictures = await Promise.all(
     images.map(async (image) => {
-      const [height, width] = config.doResize ? smartResize(image.height, image.width, patch * merge, ...pixelLimits(config)) : [image.height, image.width];
+      const [height, width] = config.doResize
+        ? smartResize(image.height, image.width, patch * merge, ...pixelLimits(config))
+        : [image.height, image.width];
       const data = await preprocessImage(image, {
         steps: config.doResize ? [{ op: 'resize', width, height, filter: config.filter }] : [],
         ...normalisation(config),
       });
-      return { rows: height / patch, cols: width / patch, patches: mergeOrderedPatches(data, height, width, patch, merge, temporal) };
+      return {
+        rows: height / patch,
+        cols: width / patch,
+        patches: mergeOrderedPatches(data, height, width, patch, merge, temporal),
+      };
     }),
   );
   const length = pictures.reduce((n, p) => n + p.patches.length, 0);
@@ -31,7 +37,11 @@ export async function qwen2Vl(images: readonly RawImage[], config: ProcessorConf
   const row = 3 * temporal * patch * patch;
   return {
     pixelValues: new Tensor('float32', [length / row, row], pixels),
-    imageGridThw: new Tensor('int64', [images.length, 3], BigInt64Array.from(pictures.flatMap((p) => [1n, BigInt(p.rows), BigInt(p.cols)]))),
+    imageGridThw: new Tensor(
+      'int64',
+      [images.length, 3],
+      BigInt64Array.from(pictures.flatMap((p) => [1n, BigInt(p.rows), BigInt(p.cols)])),
+    ),
   };
 }
 
@@ -46,10 +56,19 @@ function pixelLimits({ size, extra }: ProcessorConfig): [number, number] {
  * [height, width] as multiples of `factor` within the limits, aspect roughly kept; half rounds to even
  * (transformers, models/qwen2_vl/image_processing_qwen2_vl.py, smart_resize).
  */
-export function smartResize(height: number, width: number, factor: number, minPixels: number, maxPixels: number): [number, number] {
+export function smartResize(
+  height: number,
+  width: number,
+  factor: number,
+  minPixels: number,
+  maxPixels: number,
+): [number, number] {
   const ratio = Math.max(height, width) / Math.min(height, width);
   if (!(ratio <= 200)) {
-    throw new OcelliError('ERR_IMAGE_ASPECT', `Expected an aspect ratio of at most 200 but received ${ratio.toFixed(1)} (${width}x${height})`);
+    throw new OcelliError(
+      'ERR_IMAGE_ASPECT',
+      `Expected an aspect ratio of at most 200 but received ${ratio.toFixed(1)} (${width}x${height})`,
+    );
   }
   let h = roundHalfEven(height / factor) * factor;
   let w = roundHalfEven(width / factor) * factor;
@@ -74,7 +93,14 @@ function roundHalfEven(x: number): number {
 }
 
 /** CHW pixels to rows ordered (block row, block column, row in block, column in block); inside a row: channel, time, y, x. */
-function mergeOrderedPatches(chw: Float32Array, height: number, width: number, patch: number, merge: number, temporal: number): Float32Array {
+function mergeOrderedPatches(
+  chw: Float32Array,
+  height: number,
+  width: number,
+  patch: number,
+  merge: number,
+  temporal: number,
+): Float32Array {
   const rows = height / patch;
   const cols = width / patch;
   const out = new Float32Array(rows * cols * 3 * temporal * patch * patch);

@@ -1,0 +1,15 @@
+/** Ocelli: multimodal LLM inference in the Node.js process. */
+export { OcelliError, type OcelliErrorCode } from './errors';
+export { Tensor, type DType } from './media/tensor';
+export type { ImageInput, RawImage } from './media/types';
+export { decodeImage } from './media/decode';
+export {
+  ImageProcessor,
+  INPUT_REGISTRY,
+  MULTIMODAL_REGISTRY,
+  MultiModalKwargs,
+  MultiModalPlugin,
+  repeatAndPadPlaceholderTokens,
+  type MultiModalData,
+} from './multimodal';
+export { InputContext } from './inputs/context';
