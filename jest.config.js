@@ -2,6 +2,8 @@
 module.exports = {
   roots: ['<rootDir>/out/test'],
   testPathIgnorePatterns: ['/node_modules/', '/out/test/shared/', '/out/test/package/'],
+  // Tests lie one folder deeper once compiled; they all mean the same dist.
+  moduleNameMapper: { '^(?:\\.\\./)+dist/(.*)$': '<rootDir>/dist/$1' },
   testEnvironment: 'node',
   testTimeout: 60000,
 };

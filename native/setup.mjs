@@ -1,6 +1,6 @@
 // What `npm run demo` and `npm test` begin with: tools present, packages installed, addon and TypeScript built. Quick when there is
 // nothing to do. Node built-ins only: it runs before anything is installed.
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

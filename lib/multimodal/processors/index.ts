@@ -1,6 +1,7 @@
 import { OcelliError } from '../../errors';
 import { decodeImage } from '../../media/decode';
-import { isTensor, Tensor } from '../../media/tensor';
+import type { Tensor } from '../../media/tensor';
+import { isTensor } from '../../media/tensor';
 import { isRawImage, type ImageInput, type RawImage } from '../../media/types';
 import type { Kwargs } from '../../config/hooks';
 import { clip } from './clip';
