@@ -35,6 +35,7 @@ export interface ValueJson {
 
 export interface WeightJson {
   name: string;
+  /** As in the checkpoint, parts joined. A linear weight of rank > 2 ([out, channels, kh, kw]) is packed as [out, channels * kh * kw]. */
   shape: number[];
   /** Packed for `linear`; otherwise plain rows. */
   linear?: boolean;

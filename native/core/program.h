@@ -42,7 +42,7 @@ struct ProgramInput {
 
 struct ProgramWeight {
   std::string name;  // module path + parameter
-  std::vector<int64_t> shape;
+  std::vector<int64_t> shape;  // the checkpoint's, parts joined; a linear one of rank > 2 (a patch kernel) packs as [n, rest]
   bool linear;  // packed for `linear`; else plain rows
   std::vector<std::string> parts;  // names joined along dimension 0 (fused qkv); a single one is the usual case
   int32_t value;
