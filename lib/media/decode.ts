@@ -1,16 +1,40 @@
+/** decodeImage: any picture to RGB pixels, off the event loop. */
 import { OcelliError } from '../errors';
+import { decodeOffLoop } from './decode-pool';
+import { rememberDigest } from './hash';
+import { checkDimensions, type ImageLimits } from './limits';
+import { loadMedia, type LoadOptions } from './load';
 import type { ImageInput, RawImage } from './types';
-import { isRawImage } from './types';
 
-export interface DecodeOptions {
-  allowedLocalMediaPath?: string;
-  allowedMediaDomains?: readonly string[];
-  trusted?: boolean;
-  signal?: AbortSignal;
+export interface DecodeOptions extends LoadOptions, ImageLimits {}
+
+/** Gray repeated; alpha put on white, as for pixels that a caller hands over (a file's alpha is dropped instead). */
+function toRgb({ width, height, channels, data }: RawImage): RawImage {
+  const out = new Uint8Array(width * height * 3);
+  for (let from = 0, to = 0; from < data.length; from += channels) {
+    const alpha = channels === 4 ? data[from + 3]! : 255;
+    for (let c = 0; c < 3; c++) {
+      const value = data[channels === 1 ? from : from + c]!;
+      out[to++] = alpha === 255 ? value : Math.floor((value * alpha + 255 * (255 - alpha)) / 255 + 0.5);
+    }
+  }
+  return { width, height, channels: 3, data: out };
 }
 
-/** RGB pixels of a picture. */
-export function decodeImage(input: ImageInput, _options?: DecodeOptions): Promise<RawImage> {
-  if (isRawImage(input) && input.channels === 3) return Promise.resolve(input);
-  return Promise.reject(new OcelliError('ERR_IMAGE_FORMAT', 'Expected RGB pixels for the picture'));
+/** RGB pixels as transformers loads a path: the first frame, EXIF orientation applied, alpha dropped, no colour management. */
+export async function decodeImage(input: ImageInput, options: DecodeOptions = {}): Promise<RawImage> {
+  const media = await loadMedia(input, options);
+  if (media.kind === 'tensor')
+    throw new OcelliError('ERR_MEDIA_INVALID', 'Expected a picture to decode but received a tensor');
+  const { maxPixels, maxSide, timeout, signal } = options;
+  if (media.kind === 'pixels') {
+    checkDimensions('raw', media.image.width, media.image.height, { maxPixels, maxSide });
+    return media.image.channels === 3 ? media.image : toRgb(media.image);
+  }
+  const limits = Object.fromEntries(
+    Object.entries({ maxPixels, maxSide, timeout }).filter(([, value]) => value !== undefined),
+  );
+  const { image, digest } = await decodeOffLoop(media.bytes, limits, signal);
+  rememberDigest(image, digest);
+  return image;
 }

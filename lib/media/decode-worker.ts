@@ -1,0 +1,27 @@
+/** The thread that decodes: one job at a time; its answer is a picture or an error's plain fields. */
+import { parentPort } from 'node:worker_threads';
+import { OcelliError } from '../errors';
+import { decodeBytes } from './decoders';
+import { pixelDigest } from './hash';
+import type { DecodeAnswer, DecodeJob } from './decode-pool';
+
+function answer(job: DecodeJob): DecodeAnswer {
+  try {
+    const image = job.kind === 'decode' ? decodeBytes(job.bytes, job.limits) : undefined;
+    return { image, digest: pixelDigest(image ? image.data : job.bytes) };
+  } catch (e) {
+    if (OcelliError.is(e)) return { error: { code: e.code, message: e.message, hint: e.hint, details: e.details } };
+    // Fixed words: a decoder's own message may carry paths or addresses.
+    return {
+      error: {
+        code: 'ERR_IMAGE_CORRUPT',
+        message: 'Expected a valid picture but received one that its decoder failed on',
+      },
+    };
+  }
+}
+
+parentPort?.on('message', (job: DecodeJob) => {
+  const result = answer(job);
+  parentPort!.postMessage(result, result.image ? [result.image.data.buffer as ArrayBuffer] : []);
+});
