@@ -1,0 +1,153 @@
+#include "engine/block_manager.h"
+
+#include <stdexcept>
+
+namespace ocelli {
+
+BlockManager::BlockManager(int32_t blocks, int32_t block_size, bool prefix_caching)
+    : blocks_(blocks), block_size_(block_size), prefix_caching_(prefix_caching) {
+  for (int32_t i = 0; i < blocks; i++) give(i);
+}
+
+void BlockManager::give(int32_t block) {
+  Block& b = blocks_[block];
+  b.previous = tail_;
+  b.next = -1;
+  (tail_ >= 0 ? blocks_[tail_].next : head_) = block;
+  tail_ = block;
+  free_count_++;
+}
+
+void BlockManager::unlink(int32_t block) {
+  Block& b = blocks_[block];
+  (b.previous >= 0 ? blocks_[b.previous].next : head_) = b.next;
+  (b.next >= 0 ? blocks_[b.next].previous : tail_) = b.previous;
+  free_count_--;
+}
+
+int32_t BlockManager::take() {
+  int32_t block = head_;
+  unlink(block);
+  Block& b = blocks_[block];
+  if (b.keyed) {
+    cached_.erase(b.key);
+    b.keyed = false;
+  }
+  b.references = 1;
+  return block;
+}
+
+int32_t BlockManager::missing(const Sequence& sequence, int32_t tokens) const {
+  int32_t needed = (tokens + block_size_ - 1) / block_size_ - static_cast<int32_t>(sequence.blocks.size());
+  return needed > 0 ? needed : 0;
+}
+
+bool BlockManager::grow(Sequence& sequence, int32_t tokens) {
+  int32_t needed = missing(sequence, tokens);
+  if (needed > free_count_) return false;
+  for (int32_t i = 0; i < needed; i++) sequence.blocks.push_back(take());
+  return true;
+}
+
+void BlockManager::release(Sequence& sequence) {
+  for (auto it = sequence.blocks.rbegin(); it != sequence.blocks.rend(); ++it) {
+    if (--blocks_[*it].references == 0) give(*it);
+  }
+  sequence.blocks.clear();
+  sequence.keys.clear();
+  sequence.computed = 0;
+}
+
+Digest BlockManager::block_key(const Digest& previous, const Request& request, const int32_t* tokens, int32_t start, int32_t count) {
+  Sha256 hash;
+  hash.update(previous.data(), previous.size());
+  hash.update(tokens + start, sizeof(int32_t) * count);
+  // Placeholder ids are equal for all pictures: which picture, and which of its rows, makes the difference.
+  for (const Item& item : request.items) {
+    int32_t row = 0;
+    for (auto [from, length] : item.ranges) {
+      if (from < start + count && from + length > start) {
+        hash.update(item.hash.data(), item.hash.size()).number<int32_t>(from - start).number<int32_t>(row);
+      }
+      row += length;
+    }
+  }
+  // Rotary positions are not always the index (M-RoPE): what they are belongs to the content.
+  if (!request.positions.empty()) {
+    size_t length = request.prompt.size();
+    for (size_t axis = 0; axis * length < request.positions.size(); axis++) {
+      for (int32_t i = start; i < start + count; i++) {
+        int32_t position = static_cast<size_t>(i) < length ? request.positions[axis * length + i] : i + request.position_delta;
+        hash.number(position);
+      }
+    }
+  }
+  return hash.digest();
+}
+
+void BlockManager::adopt_prefix(Sequence& sequence) {
+  if (!prefix_caching_ || !sequence.blocks.empty() || sequence.request->prompt_logprobs >= 0) return;
+  int32_t usable = (sequence.length() - 1) / block_size_;
+  prefix_queries += sequence.length();
+  Digest key = sequence.request->salt;
+  for (int32_t i = 0; i < usable; i++) {
+    key = block_key(key, *sequence.request, sequence.tokens.data(), i * block_size_, block_size_);
+    auto found = cached_.find(key);
+    if (found == cached_.end()) break;
+    Block& b = blocks_[found->second];
+    if (b.references++ == 0) unlink(found->second);
+    sequence.blocks.push_back(found->second);
+    sequence.keys.push_back(key);
+  }
+  // A span that attends both ways is computed in one piece or not at all.
+  int32_t cached = static_cast<int32_t>(sequence.blocks.size()) * block_size_;
+  for (auto [start, length] : sequence.request->atomic) {
+    if (cached > start && cached < start + length) cached = start;
+  }
+  while (static_cast<int32_t>(sequence.blocks.size()) * block_size_ > cached) {
+    if (--blocks_[sequence.blocks.back()].references == 0) give(sequence.blocks.back());
+    sequence.blocks.pop_back();
+    sequence.keys.pop_back();
+  }
+  sequence.computed = static_cast<int32_t>(sequence.blocks.size()) * block_size_;
+  prefix_hits += sequence.computed;
+}
+
+void BlockManager::publish(Sequence& sequence) {
+  if (!prefix_caching_) return;
+  int32_t full = sequence.computed / block_size_;
+  for (int32_t i = static_cast<int32_t>(sequence.keys.size()); i < full; i++) {
+    const Digest& previous = i == 0 ? sequence.request->salt : sequence.keys[i - 1];
+    Digest key = block_key(previous, *sequence.request, sequence.tokens.data(), i * block_size_, block_size_);
+    sequence.keys.push_back(key);
+    Block& b = blocks_[sequence.blocks[i]];
+    if (!b.keyed && cached_.emplace(key, sequence.blocks[i]).second) {
+      b.keyed = true;
+      b.key = key;
+    }
+  }
+}
+
+void BlockManager::verify(const std::vector<const Sequence*>& sequences) const {
+  std::vector<int32_t> references(blocks_.size(), 0);
+  for (const Sequence* s : sequences) {
+    for (int32_t b : s->blocks) references[b]++;
+  }
+  int32_t unused = 0;
+  for (size_t i = 0; i < blocks_.size(); i++) {
+    if (references[i] != blocks_[i].references) throw std::logic_error("reference count differs");
+    if (references[i] == 0) unused++;
+    if (blocks_[i].keyed) {
+      auto found = cached_.find(blocks_[i].key);
+      if (found == cached_.end() || found->second != static_cast<int32_t>(i)) throw std::logic_error("a key points elsewhere");
+    }
+  }
+  int32_t listed = 0;
+  for (int32_t b = head_; b >= 0; b = blocks_[b].next) {
+    listed++;
+    if (blocks_[b].references != 0) throw std::logic_error("a used block is listed as free");
+  }
+  if (listed != free_count_ || unused != free_count_) throw std::logic_error("free + used differs from total");
+}
+
+}  // namespace ocelli

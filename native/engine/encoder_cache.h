@@ -1,0 +1,49 @@
+// Picture features by content hash, bounded in bytes: pinned while a sequence needs them, then kept until room is needed.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <unordered_map>
+
+#include "engine/sha256.h"
+
+namespace ocelli {
+
+class EncoderCache {
+ public:
+  explicit EncoderCache(uint64_t capacity) : capacity_(capacity) {}
+
+  struct Entry {
+    Digest hash;
+    std::unique_ptr<uint8_t[]> rows;  // [rows, width] of the activation dtype
+    uint64_t bytes = 0;
+    int32_t references = 0;
+    bool ready = false;
+    std::list<Entry*>::iterator unused;  // its place among the unreferenced
+  };
+
+  // The entry, or null; does not count as a use.
+  Entry* find(const Digest& hash);
+  // A new, unready, referenced entry after evicting unreferenced ones, least recently used first; null when room is lacking now.
+  Entry* insert(const Digest& hash, uint64_t bytes);
+  bool fits(uint64_t bytes) const { return bytes <= capacity_; }
+  void pin(Entry* entry);
+  // An unready entry that nobody refers to any more is dropped.
+  void unpin(Entry* entry);
+
+  uint64_t capacity() const { return capacity_; }
+  uint64_t bytes() const { return bytes_; }
+  uint64_t freeable() const;  // free bytes plus those of unreferenced entries
+  uint64_t queries = 0;
+  uint64_t hits = 0;
+
+ private:
+  void erase(Entry* entry);
+  uint64_t capacity_;
+  uint64_t bytes_ = 0;
+  std::unordered_map<Digest, std::unique_ptr<Entry>, DigestHash> entries_;
+  std::list<Entry*> unused_;  // least recently used first
+};
+
+}  // namespace ocelli

@@ -1,0 +1,474 @@
+#include "engine/engine.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+
+namespace ocelli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// How long an encoder may run while somebody's next token waits, and while only new requests may.
+constexpr auto kSharedSlice = std::chrono::milliseconds(10);
+constexpr auto kLoneSlice = std::chrono::milliseconds(50);
+
+bool contains(const std::vector<int32_t>& list, int32_t x) { return std::find(list.begin(), list.end(), x) != list.end(); }
+
+}  // namespace
+
+Engine::Engine(EngineModel model, const EngineConfig& config, std::function<void()> notify)
+    : model_(std::move(model)),
+      config_(config),
+      notify_(std::move(notify)),
+      kv_(config.kv_dtype, config.kv_blocks, config.block_size, config.kv_layers, config.kv_heads, config.head_dim_k, config.head_dim_v),
+      blocks_(config.kv_blocks, config.block_size, config.prefix_caching),
+      scheduler_(config.scheduler, &blocks_),
+      encoder_cache_(config.encoder_cache_bytes),
+      sampler_(config.vocab),
+      text_(*model_.text, model_.backend, model_.weights, 0, model_.pool) {
+  text_.reserve(config.text_arena_bytes);
+  for (size_t i = 0; i < model_.encoders.size(); i++) {
+    encoders_.push_back(
+        std::make_unique<Executor>(*model_.encoders[i], model_.backend, model_.weights, static_cast<int>(i) + 1, model_.pool));
+    encoders_.back()->reserve(config.encoder_arena_bytes);
+  }
+  const size_t rows = config.scheduler.max_tokens;
+  input_ids_.reserve(rows);
+  positions_.reserve(rows * config.position_axes);
+  feature_rows_.reserve(rows);
+  features_.reserve(rows * config.feature_width);
+  slot_.reserve(rows);
+  hi_.reserve(rows);
+  stats_.kv_blocks_total = blocks_.total();
+  // Signals belong to the host's threads.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  try {
+    thread_ = std::thread([this] { loop(); });
+  } catch (...) {
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    throw;
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+Engine::~Engine() { stop(); }
+
+void Engine::check(const Request& r) const {
+  scheduler_.check(r);
+  for (int32_t id : r.prompt) {
+    if (id < 0 || id >= config_.vocab) {
+      throw Error("ERR_TOKEN_ID", "Expected token ids from 0 to " + std::to_string(config_.vocab - 1) + " but received " + std::to_string(id));
+    }
+  }
+  if (!r.positions.empty() && r.positions.size() != r.prompt.size() * config_.position_axes) {
+    throw Error("ERR_POSITIONS", "Expected " + std::to_string(r.prompt.size() * config_.position_axes) + " positions but received " +
+                                     std::to_string(r.positions.size()));
+  }
+  for (const Item& item : r.items) {
+    int64_t rows = 0;
+    int32_t end = 0;
+    for (auto [start, count] : item.ranges) {
+      if (start < end || count <= 0 || start > static_cast<int32_t>(r.prompt.size()) - count) {
+        throw Error("ERR_PLACEHOLDER_COUNT", "Expected ascending placeholder ranges inside the prompt");
+      }
+      end = start + count;
+      rows += count;
+    }
+    if (rows != item.rows || rows == 0) {
+      throw Error("ERR_PLACEHOLDER_COUNT",
+                  "Expected as many placeholders as feature rows but received " + std::to_string(rows) + " for " + std::to_string(item.rows));
+    }
+    if (item.encoder >= static_cast<int32_t>(model_.encoders.size())) throw Error("ERR_ENCODER", "Expected an encoder of the model");
+    uint64_t bytes = static_cast<uint64_t>(rows) * config_.feature_width * sizeof(float);
+    if (!encoder_cache_.fits(bytes)) {
+      throw Error("ERR_ENCODER_CACHE",
+                  "Expected a picture of at most " + std::to_string(encoder_cache_.capacity()) + " bytes of features but received " +
+                      std::to_string(bytes),
+                  "Load the engine with a larger encoderCacheBytes, or send a smaller picture.");
+    }
+    if (item.encoder < 0 && (item.features.dtype != DType::kF32 || item.features.shape.size() != 2 || item.features.shape[0] != rows ||
+                             item.features.shape[1] != config_.feature_width)) {
+      throw Error("ERR_IMAGE_EMBEDS", "Expected float32 features [" + std::to_string(rows) + ", " + std::to_string(config_.feature_width) + "]");
+    }
+  }
+}
+
+void Engine::submit(std::shared_ptr<Request> request) {
+  check(*request);
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (stopping_) throw Error("ERR_DISPOSED", "Expected a running engine but it was disposed");
+  if (config_.max_queued > 0 && static_cast<int32_t>(incoming_.size()) + stats_.waiting >= config_.max_queued) {
+    throw Error("ERR_QUEUE_FULL", "Expected fewer than " + std::to_string(config_.max_queued) + " queued requests",
+                "Send it later, or raise maxNumQueuedReqs.");
+  }
+  if (!known_.emplace(request->id, true).second) {
+    throw Error("ERR_REQUEST_ID", "Expected a new request id but " + std::to_string(request->id) + " is in flight");
+  }
+  request->arrival = arrivals_++;
+  incoming_.push_back(std::move(request));
+  wake_.notify_one();
+}
+
+void Engine::abort(int32_t id) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  aborts_.push_back(id);
+  wake_.notify_one();
+}
+
+EngineEvents Engine::take() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  EngineEvents events;
+  std::swap(events, pending_);
+  notified_ = false;
+  return events;
+}
+
+EngineStats Engine::stats() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return stats_;
+}
+
+void Engine::stop() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+    wake_.notify_one();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+void Engine::loop() {
+  pthread_setname_np(pthread_self(), "ocelli-engine");
+  while (intake()) {
+    try {
+      step();
+    } catch (const std::exception& e) {
+      // A fault outside any request's own work: those in flight end with it, the engine goes on.
+      std::vector<std::shared_ptr<Request>> all;
+      for (auto& [id, active] : active_) all.push_back(active.request);
+      const Error* known = dynamic_cast<const Error*>(&e);
+      Error error = known ? *known : Error("ERR_ENGINE", std::string("The engine's step failed: ") + e.what());
+      jobs_.clear();
+      for (const auto& request : all) fail(request, error);
+    }
+    flush();
+  }
+  std::vector<int32_t> ids;
+  for (auto& [id, active] : active_) ids.push_back(id);
+  for (int32_t id : ids) {
+    std::vector<std::shared_ptr<Sequence>> sequences = active_[id].sequences;
+    for (const auto& s : sequences) finish(s, Record::kAborted, -1, 0);
+  }
+  flush();
+}
+
+// Waits for work and takes it in; false when the engine is to end.
+bool Engine::intake() {
+  std::deque<std::shared_ptr<Request>> incoming;
+  std::vector<int32_t> aborts;
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    wake_.wait(lock, [this] { return stopping_ || !incoming_.empty() || !aborts_.empty() || !active_.empty(); });
+    std::swap(incoming, incoming_);
+    std::swap(aborts, aborts_);
+    if (stopping_) {
+      // What never started still has to be answered.
+      lock.unlock();
+      for (const auto& request : incoming) {
+        Sequence sequence;
+        sequence.request = request;
+        for (sequence.index = 0; sequence.index < request->n; sequence.index++) emit(sequence, Record::kAborted, -1, 0, 0, {}, 0);
+      }
+      return false;
+    }
+  }
+  for (auto& request : incoming) {
+    Active& active = active_[request->id];
+    active.request = request;
+    active.unfinished = request->n;
+    for (int32_t i = 0; i < request->n; i++) {
+      auto sequence = std::make_shared<Sequence>();
+      sequence->request = request;
+      sequence->index = i;
+      sequence->tokens = request->prompt;
+      sequence->tokens.reserve(request->prompt.size() + std::min(request->max_tokens, 4096));
+      active.sequences.push_back(sequence);
+      scheduler_.add(sequence);
+    }
+  }
+  for (int32_t id : aborts) {
+    auto found = active_.find(id);
+    if (found == active_.end()) continue;
+    std::vector<std::shared_ptr<Sequence>> sequences = found->second.sequences;
+    for (const auto& s : sequences) finish(s, Record::kAborted, -1, 0);
+  }
+  return true;
+}
+
+void Engine::step() {
+  if (active_.empty()) return;
+  const auto started = Clock::now();
+  Step step = scheduler_.schedule([this](Sequence& s, int32_t item) { return features_ready(s, item); });
+  for (const auto& s : step.preempted) unpin(*s, INT32_MAX);
+  // Features that were asked for on behalf of a sequence that did not come in are not held for it.
+  for (const auto& s : scheduler_.waiting()) unpin(*s, INT32_MAX);
+  const double scheduling = seconds_since(started);
+  double forward = 0;
+  if (!step.sequences.empty()) {
+    idle_rounds_ = 0;
+    for (const ScheduledSequence& s : step.sequences) {
+      if (s.sequence->announced) continue;
+      s.sequence->announced = true;
+      emit(*s.sequence, Record::kScheduled, -1, 0, 0, {}, s.start);
+    }
+    try {
+      bind_step(step);
+      const auto before = Clock::now();
+      text_.run();
+      forward = seconds_since(before);
+      scheduler_.advance(step);
+      for (const ScheduledSequence& s : step.sequences) unpin(*s.sequence, s.sequence->computed);
+      collect(step);
+    } catch (const Error& e) {
+      fail_step(step, e);
+    } catch (const std::bad_alloc&) {
+      fail_step(step, Error("ERR_MEMORY", "Expected memory for a step but the system refused it", "Lower maxNumBatchedTokens."));
+    }
+  }
+  if (!jobs_.empty()) {
+    idle_rounds_ = 0;
+    encode(!step.sequences.empty());
+  } else if (step.sequences.empty() && ++idle_rounds_ > 1000 && !active_.empty()) {
+    // Cannot happen by construction; a request is failed rather than a core burnt.
+    fail(active_.begin()->second.request, Error("ERR_ENGINE", "The engine could not make progress on this request"));
+    idle_rounds_ = 0;
+  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  stats_.running = static_cast<int32_t>(scheduler_.running().size());
+  stats_.waiting = static_cast<int32_t>(scheduler_.waiting().size());
+  stats_.kv_blocks_used = blocks_.used_blocks();
+  stats_.prefix_queries = blocks_.prefix_queries;
+  stats_.prefix_hits = blocks_.prefix_hits;
+  stats_.encoder_hits = encoder_cache_.hits;
+  stats_.encoder_queries = encoder_cache_.queries;
+  stats_.encoder_bytes = encoder_cache_.bytes();
+  stats_.preemptions = scheduler_.preemptions;
+  if (!step.sequences.empty()) {
+    stats_.steps++;
+    for (const ScheduledSequence& s : step.sequences) {
+      stats_.prompt_tokens += std::max(0, std::min(s.start + s.count, s.sequence->prompt_length()) - s.start);
+    }
+    stats_.step_seconds += seconds_since(started);
+    stats_.forward_seconds += forward;
+    stats_.scheduler_seconds += scheduling;
+  }
+}
+
+bool Engine::features_ready(Sequence& sequence, int32_t index) {
+  const Item& item = sequence.request->items[index];
+  EncoderCache::Entry* entry = encoder_cache_.find(item.hash);
+  if (contains(sequence.pinned, index)) return entry->ready;
+  encoder_cache_.queries++;
+  if (entry) {
+    if (entry->ready) encoder_cache_.hits++;
+    encoder_cache_.pin(entry);
+  } else {
+    const uint64_t bytes = static_cast<uint64_t>(item.rows) * config_.feature_width * sizeof(float);
+    entry = encoder_cache_.insert(item.hash, bytes);
+    if (!entry) return false;
+    if (item.encoder < 0) {
+      std::memcpy(entry->rows.get(), item.features.bytes.get(), bytes);
+      entry->ready = true;
+    } else {
+      jobs_.push_back({sequence.request, index, false});
+    }
+  }
+  sequence.pinned.push_back(index);
+  return entry->ready;
+}
+
+// Gives up the features that the sequence no longer reads: items that end at or before `before`.
+void Engine::unpin(Sequence& sequence, int32_t before) {
+  auto done = [&](int32_t index) {
+    const Item& item = sequence.request->items[index];
+    if (item.end() > before) return false;
+    if (EncoderCache::Entry* entry = encoder_cache_.find(item.hash)) encoder_cache_.unpin(entry);
+    return true;
+  };
+  sequence.pinned.erase(std::remove_if(sequence.pinned.begin(), sequence.pinned.end(), done), sequence.pinned.end());
+}
+
+void Engine::encode(bool others_wait) {
+  EncodeJob& job = jobs_.front();
+  const Item& item = job.request->items[job.item];
+  EncoderCache::Entry* entry = encoder_cache_.find(item.hash);
+  if (!entry || entry->ready) {  // nobody waits for it any more
+    jobs_.pop_front();
+    return;
+  }
+  Executor& executor = *encoders_[item.encoder];
+  const Program& program = *model_.encoders[item.encoder];
+  try {
+    if (!job.bound) {
+      std::vector<int64_t> symbols;
+      for (const std::string& name : program.symbols) {
+        auto found = item.symbols.find(name);
+        if (found == item.symbols.end()) throw Error("ERR_SHAPE", "Expected a value for the encoder's symbol " + name);
+        symbols.push_back(found->second);
+      }
+      std::map<std::string, Tensor> inputs;
+      for (const auto& [name, tensor] : item.inputs) inputs[name] = tensor.view();
+      executor.bind(symbols, inputs, nullptr);
+      job.bound = true;
+    }
+    if (!executor.run(Clock::now() + (others_wait ? kSharedSlice : kLoneSlice))) return;
+    finish_encoding(job);
+  } catch (const Error& e) {
+    const std::shared_ptr<Request> request = job.request;
+    const Digest hash = item.hash;
+    jobs_.pop_front();
+    // Everybody who shares the picture shares its fault.
+    std::vector<std::shared_ptr<Request>> affected;
+    for (auto& [id, active] : active_) {
+      for (const Item& other : active.request->items) {
+        if (other.hash == hash) {
+          affected.push_back(active.request);
+          break;
+        }
+      }
+    }
+    for (const auto& r : affected) fail(r, e);
+    return;
+  }
+  jobs_.pop_front();
+  std::lock_guard<std::mutex> lock(mutex_);
+  stats_.encoder_runs++;
+}
+
+void Engine::finish_encoding(const EncodeJob& job) {
+  const Item& item = job.request->items[job.item];
+  EncoderCache::Entry* entry = encoder_cache_.find(item.hash);
+  Tensor features = encoders_[item.encoder]->output("features");
+  const int64_t width = config_.feature_width;
+  if (features.numel() != item.rows * width || features.dtype != DType::kF32) {
+    throw Error("ERR_PLACEHOLDER_COUNT",
+                "Expected " + std::to_string(item.rows) + " feature rows but the encoder gave " + describe(features));
+  }
+  if (!features.contiguous()) throw Error("ERR_SHAPE", "Expected contiguous features from the encoder");
+  std::memcpy(entry->rows.get(), features.data, entry->bytes);
+  entry->ready = true;
+}
+
+void Engine::bind_step(const Step& step) {
+  const int32_t axes = config_.position_axes;
+  const int64_t rows = step.rows;
+  input_ids_.clear();
+  positions_.assign(rows * axes, 0);
+  sample_rows_.clear();
+  sample_start_.clear();
+  feature_rows_.clear();
+  features_.clear();
+  cu_rows_.assign(1, 0);
+  context_.clear();
+  slot_.clear();
+  hi_.clear();
+  size_t max_blocks = 1;
+  for (const ScheduledSequence& s : step.sequences) max_blocks = std::max(max_blocks, s.sequence->blocks.size());
+  block_table_.assign(step.sequences.size() * max_blocks, 0);
+  for (size_t i = 0; i < step.sequences.size(); i++) {
+    const ScheduledSequence& s = step.sequences[i];
+    const Sequence& q = *s.sequence;
+    const Request& r = *q.request;
+    const int32_t prompt = q.prompt_length();
+    const int32_t end = s.start + s.count;
+    std::copy(q.blocks.begin(), q.blocks.end(), block_table_.begin() + i * max_blocks);
+    const int32_t first_row = cu_rows_.back();
+    sample_start_.push_back(static_cast<int64_t>(sample_rows_.size()));
+    for (int32_t p = s.start; p < end; p++) {
+      const int64_t row = input_ids_.size();
+      input_ids_.push_back(q.tokens[p]);
+      for (int32_t a = 0; a < axes; a++) {
+        int32_t position = p + r.position_delta;
+        if (p < prompt) position = r.positions.empty() ? p : r.positions[static_cast<size_t>(a) * prompt + p];
+        positions_[a * rows + row] = position;
+      }
+      slot_.push_back(q.blocks[p / config_.block_size] * config_.block_size + p % config_.block_size);
+      int32_t hi = p + 1;
+      for (auto [start, count] : r.atomic) {
+        if (p >= start && p < start + count) hi = start + count;
+      }
+      hi_.push_back(hi);
+      if (prompt_logprob_at(q, p)) sample_rows_.push_back(static_cast<int32_t>(row));
+    }
+    if (s.sample) sample_rows_.push_back(first_row + s.count - 1);
+    for (const Item& item : r.items) {
+      if (item.end() <= s.start || item.first() >= end) continue;
+      const float* source = reinterpret_cast<const float*>(encoder_cache_.find(item.hash)->rows.get());
+      int32_t done = 0;
+      for (auto [start, count] : item.ranges) {
+        const int32_t from = std::max(start, s.start), to = std::min(start + count, end);
+        for (int32_t p = from; p < to; p++) {
+          feature_rows_.push_back(first_row + p - s.start);
+          const float* feature = source + static_cast<int64_t>(done + p - start) * config_.feature_width;
+          features_.insert(features_.end(), feature, feature + config_.feature_width);
+        }
+        done += count;
+      }
+    }
+    cu_rows_.push_back(first_row + s.count);
+    context_.push_back(end);
+  }
+  step_.sequences = static_cast<int32_t>(step.sequences.size());
+  step_.cu_rows = cu_rows_.data();
+  step_.context = context_.data();
+  step_.block_table = block_table_.data();
+  step_.max_blocks = static_cast<int32_t>(max_blocks);
+  step_.slot = slot_.data();
+  step_.hi = hi_.data();
+  step_.kv = &kv_.cache();
+
+  const int64_t samples = sample_rows_.size(), featured = feature_rows_.size();
+  auto tensor = [](void* data, DType dtype, std::initializer_list<int64_t> shape) {
+    static int32_t nothing;  // a valid address for tensors of no rows
+    Tensor t;
+    t.data = data ? data : &nothing;
+    t.dtype = dtype;
+    for (int64_t n : shape) t.shape[t.rank++] = n;
+    int64_t stride = 1;
+    for (int i = t.rank - 1; i >= 0; i--) {
+      t.stride[i] = stride;
+      stride *= t.shape[i];
+    }
+    return t;
+  };
+  const std::map<std::string, Tensor> offered = {
+      {"inputIds", tensor(input_ids_.data(), DType::kI32, {rows})},
+      {"positions", axes == 1 ? tensor(positions_.data(), DType::kI32, {rows}) : tensor(positions_.data(), DType::kI32, {axes, rows})},
+      {"sampleRows", tensor(sample_rows_.data(), DType::kI32, {samples})},
+      {"features", tensor(features_.data(), DType::kF32, {featured, config_.feature_width})},
+      {"featureRows", tensor(feature_rows_.data(), DType::kI32, {featured})},
+  };
+  std::map<std::string, Tensor> inputs;
+  for (const ProgramInput& input : model_.text->inputs) {
+    auto found = offered.find(input.name);
+    if (found == offered.end()) throw Error("ERR_PROGRAM", "Expected an input of text programs but received " + input.name);
+    inputs.insert(*found);
+  }
+  std::vector<int64_t> symbols;
+  for (const std::string& name : model_.text->symbols) {
+    if (name == "T") symbols.push_back(rows);
+    else if (name == "S") symbols.push_back(samples);
+    else if (name == "F") symbols.push_back(featured);
+    else throw Error("ERR_PROGRAM", "Expected T, S or F for a text program's symbol but received " + name);
+  }
+  text_.bind(symbols, inputs, &step_);
+}
+
+}  // namespace ocelli

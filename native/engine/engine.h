@@ -1,0 +1,143 @@
+// The engine: one thread that takes requests, schedules rows, encodes pictures, runs the model, samples and reports. It never
+// waits for JavaScript: what it reports is collected until somebody takes it.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/executor.h"
+#include "engine/encoder_cache.h"
+#include "engine/kv_memory.h"
+#include "engine/sampler.h"
+#include "engine/scheduler.h"
+
+namespace ocelli {
+
+struct EngineConfig {
+  SchedulerConfig scheduler;
+  int32_t block_size = 16;
+  int32_t kv_blocks = 0;
+  DType kv_dtype = DType::kF32;
+  int32_t kv_layers = 0, kv_heads = 0, head_dim_k = 0, head_dim_v = 0;
+  uint64_t encoder_cache_bytes = 0;
+  bool prefix_caching = true;
+  int32_t position_axes = 1;
+  int32_t feature_width = 0;
+  int32_t vocab = 0;
+  int32_t max_queued = 0;  // 0: no limit
+  uint64_t text_arena_bytes = 0, encoder_arena_bytes = 0;
+};
+
+// What the engine runs; `owner` keeps all of it alive.
+struct EngineModel {
+  const Program* text = nullptr;
+  std::vector<const Program*> encoders;
+  const Weights* weights = nullptr;
+  const Backend* backend = nullptr;
+  Pool* pool = nullptr;
+  std::shared_ptr<void> owner;
+};
+
+struct EngineStats {
+  int32_t running = 0, waiting = 0, kv_blocks_total = 0, kv_blocks_used = 0;
+  uint64_t prefix_queries = 0, prefix_hits = 0, encoder_hits = 0, encoder_queries = 0, encoder_bytes = 0, encoder_runs = 0;
+  uint64_t preemptions = 0, steps = 0, prompt_tokens = 0, generation_tokens = 0;
+  double step_seconds = 0, forward_seconds = 0, scheduler_seconds = 0;
+};
+
+// The kinds of records (lib/native.ts, EngineEvent).
+enum class Record : int { kToken = 0, kStop = 1, kLength = 2, kAborted = 3, kFailed = 4, kPromptLogprob = 5, kScheduled = 6 };
+
+struct EngineEvents {
+  std::vector<double> data;
+  std::vector<Error> errors;
+  bool empty() const { return data.empty(); }
+};
+
+class Engine {
+ public:
+  // notify is called on the engine thread when events wait that nobody was told of; take() collects them.
+  Engine(EngineModel model, const EngineConfig& config, std::function<void()> notify);
+  ~Engine();
+
+  // Throws what can be known now; the request is not taken then.
+  void submit(std::shared_ptr<Request> request);
+  void abort(int32_t id);
+  EngineEvents take();
+  EngineStats stats();
+  // Aborts everything and ends the thread; waits for it. Safe to call twice.
+  void stop();
+
+ private:
+  struct Active {
+    std::shared_ptr<Request> request;
+    std::vector<std::shared_ptr<Sequence>> sequences;
+    int32_t unfinished = 0;
+  };
+  struct EncodeJob {
+    std::shared_ptr<Request> request;
+    int32_t item;
+    bool bound = false;
+  };
+
+  void loop();
+  bool intake();
+  void step();
+  bool features_ready(Sequence& sequence, int32_t item);
+  void encode(bool others_wait);
+  void finish_encoding(const EncodeJob& job);
+  void unpin(Sequence& sequence, int32_t before);
+  void bind_step(const Step& step);
+  void collect(const Step& step);
+  void accept(const std::shared_ptr<Sequence>& sequence, const SampleResult& result);
+  void finish(const std::shared_ptr<Sequence>& sequence, Record kind, double token, double extra);
+  void fail(const std::shared_ptr<Request>& request, const Error& error);
+  void fail_step(const Step& step, const Error& error);
+  void emit(const Sequence& sequence, Record kind, double token, double logprob, double rank, const std::vector<TokenLogprob>& top,
+            double extra);
+  void flush();
+  void check(const Request& request) const;
+  static bool prompt_logprob_at(const Sequence& sequence, int32_t position);
+
+  EngineModel model_;
+  EngineConfig config_;
+  std::function<void()> notify_;
+  KvMemory kv_;
+  BlockManager blocks_;
+  Scheduler scheduler_;
+  EncoderCache encoder_cache_;
+  Sampler sampler_;
+  Executor text_;
+  std::vector<std::unique_ptr<Executor>> encoders_;
+  std::map<int32_t, Active> active_;  // engine thread only
+  std::deque<EncodeJob> jobs_;
+  uint64_t arrivals_ = 0;
+  int32_t idle_rounds_ = 0;
+
+  // One step's inputs, reserved once.
+  std::vector<int32_t> input_ids_, positions_, sample_rows_, feature_rows_, cu_rows_, context_, block_table_, slot_, hi_;
+  std::vector<int64_t> sample_start_;  // per scheduled sequence: its first row of logits
+  std::vector<float> features_;
+  StepContext step_;
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::shared_ptr<Request>> incoming_;
+  std::vector<int32_t> aborts_;
+  std::map<int32_t, bool> known_;  // ids in flight
+  EngineEvents pending_;           // emitted, not yet taken
+  EngineEvents local_;             // engine thread only, until flush
+  bool notified_ = false;
+  bool stopping_ = false;
+  EngineStats stats_;
+  std::thread thread_;
+};
+
+}  // namespace ocelli

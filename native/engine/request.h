@@ -1,0 +1,91 @@
+// What the engine knows of a request: ids, pictures, sampling, and the sequences that answer it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/sample.h"
+#include "core/tensor.h"
+#include "engine/sha256.h"
+
+namespace ocelli {
+
+// A tensor with its bytes: what a request brings from JavaScript.
+struct OwnedTensor {
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+  std::shared_ptr<uint8_t> bytes;
+
+  Tensor view() const {
+    Tensor t;
+    t.data = bytes.get();
+    t.dtype = dtype;
+    t.rank = static_cast<int8_t>(shape.size());
+    int64_t stride = 1;
+    for (int i = t.rank - 1; i >= 0; i--) {
+      t.shape[i] = shape[i];
+      t.stride[i] = stride;
+      stride *= shape[i];
+    }
+    return t;
+  }
+};
+
+// A picture of a prompt: where its feature rows go, and what the encoder makes them of.
+struct Item {
+  Digest hash;
+  int32_t encoder = 0;  // -1: features are given
+  std::map<std::string, OwnedTensor> inputs;
+  std::map<std::string, int64_t> symbols;
+  OwnedTensor features;
+  int32_t rows = 0;
+  std::vector<std::pair<int32_t, int32_t>> ranges;  // start, length in the prompt; rows in order
+
+  int32_t first() const { return ranges.front().first; }
+  int32_t end() const { return ranges.back().first + ranges.back().second; }
+};
+
+struct Request {
+  int32_t id = 0;
+  std::vector<int32_t> prompt;
+  std::vector<int32_t> positions;  // [axes, prompt]; empty: 0, 1, 2 ...
+  int32_t position_delta = 0;
+  std::vector<Item> items;                           // ascending by first()
+  std::vector<std::pair<int32_t, int32_t>> atomic;  // start, length: never cut by a chunk border
+  SamplingParams sampling;
+  int32_t n = 1;
+  int32_t max_tokens = 16;
+  int32_t prompt_logprobs = -1;
+  std::vector<int32_t> eos_token_ids;
+  bool ignore_eos = false;
+  int32_t priority = 0;
+  uint64_t arrival = 0;
+  Digest salt{};
+};
+
+enum class SequenceState : uint8_t { kWaiting, kRunning, kFinished };
+
+// One output of a request.
+struct Sequence {
+  std::shared_ptr<Request> request;
+  int32_t index = 0;
+  SequenceState state = SequenceState::kWaiting;
+  std::vector<int32_t> tokens;   // prompt, then what was generated
+  int32_t computed = 0;          // tokens whose keys and values are in the cache
+  int32_t prompt_reported = 0;   // prompt positions whose logprobs were emitted
+  bool announced = false;        // the first scheduling was reported
+  std::vector<int32_t> blocks;   // block table
+  std::vector<Digest> keys;      // chained content keys of full blocks, as far as computed
+  std::vector<int32_t> pinned;   // items whose features this sequence holds in the encoder cache
+  std::map<int32_t, int32_t> counts;  // generated token -> times, for penalties
+
+  int32_t length() const { return static_cast<int32_t>(tokens.size()); }
+  int32_t prompt_length() const { return static_cast<int32_t>(request->prompt.size()); }
+  int32_t generated() const { return length() - prompt_length(); }
+};
+
+}  // namespace ocelli

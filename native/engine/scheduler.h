@@ -1,0 +1,73 @@
+// Which rows run in the next step. No device, no clock: tests replay traces.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "engine/block_manager.h"
+#include "engine/request.h"
+
+namespace ocelli {
+
+struct SchedulerConfig {
+  int32_t max_sequences = 16;
+  int32_t max_tokens = 2048;  // rows per step
+  int32_t max_model_len = 4096;
+  bool chunked_prefill = true;
+  // Rows of prompts that share a step with decoding sequences: bounds the gap between their tokens.
+  int32_t mixed_prefill = 128;
+};
+
+struct ScheduledSequence {
+  std::shared_ptr<Sequence> sequence;
+  int32_t start = 0;    // first row's position
+  int32_t count = 0;    // rows
+  bool sample = false;  // the last row yields a token
+};
+
+struct Step {
+  std::vector<ScheduledSequence> sequences;
+  std::vector<std::shared_ptr<Sequence>> preempted;
+  int32_t rows = 0;
+};
+
+class Scheduler {
+ public:
+  // ready(sequence, item): the item's features can be read now (and stay while the sequence runs); false: they are asked for.
+  using Ready = std::function<bool(Sequence&, int32_t item)>;
+  Scheduler(const SchedulerConfig& config, BlockManager* blocks);
+
+  void add(std::shared_ptr<Sequence> sequence);
+  // Throws ERR_PROMPT_TOO_LONG, ERR_KV_CACHE or ERR_ATOMIC_SPAN for what can never run.
+  void check(const Request& request) const;
+  // Decodes first, then running prompts, then waiting ones; blocks are reserved. The caller runs the rows, then calls advance.
+  Step schedule(const Ready& ready);
+  // The step's rows are in the cache.
+  void advance(const Step& step);
+  // Ends a sequence in any state; its blocks are free at once.
+  void finish(const std::shared_ptr<Sequence>& sequence);
+
+  const std::vector<std::shared_ptr<Sequence>>& running() const { return running_; }
+  const std::deque<std::shared_ptr<Sequence>>& waiting() const { return waiting_; }
+  uint64_t preemptions = 0;
+
+ private:
+  // Rows of `sequence` that may run now, at most `limit`; 0 when features are missing or a span does not fit.
+  int32_t rows_for(Sequence& sequence, int32_t limit, const Ready& ready) const;
+  // Blocks for the rows, preempting sequences behind `sequence` if need be.
+  bool reserve(const std::shared_ptr<Sequence>& sequence, int32_t tokens, Step* step);
+  void preempt(const std::shared_ptr<Sequence>& sequence, Step* step);
+
+  SchedulerConfig config_;
+  BlockManager* blocks_;
+  std::vector<std::shared_ptr<Sequence>> running_;  // by priority, then arrival
+  std::deque<std::shared_ptr<Sequence>> waiting_;   // likewise
+};
+
+// Whether a comes before b: lower priority value, then earlier arrival, then lower output index (as in vLLM).
+bool comes_before(const Sequence& a, const Sequence& b);
+
+}  // namespace ocelli
