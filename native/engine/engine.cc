@@ -93,8 +93,9 @@ void Engine::check(const Request& r) const {
                       std::to_string(bytes),
                   "Load the engine with a larger encoderCacheBytes, or send a smaller picture.");
     }
-    if (item.encoder < 0 && (item.features.dtype != DType::kF32 || item.features.shape.size() != 2 || item.features.shape[0] != rows ||
-                             item.features.shape[1] != config_.feature_width)) {
+    const Tensor& features = item.features.tensor;
+    if (item.encoder < 0 && (!features.present() || features.dtype != DType::kF32 || features.rank != 2 || features.shape[0] != rows ||
+                             features.shape[1] != config_.feature_width || !features.contiguous())) {
       throw Error("ERR_IMAGE_EMBEDS", "Expected float32 features [" + std::to_string(rows) + ", " + std::to_string(config_.feature_width) + "]");
     }
   }
@@ -284,7 +285,7 @@ bool Engine::features_ready(Sequence& sequence, int32_t index) {
     entry = encoder_cache_.insert(item.hash, bytes);
     if (!entry) return false;
     if (item.encoder < 0) {
-      std::memcpy(entry->rows.get(), item.features.bytes.get(), bytes);
+      std::memcpy(entry->rows.get(), item.features.tensor.data, bytes);
       entry->ready = true;
     } else {
       jobs_.push_back({sequence.request, index, false});
@@ -324,7 +325,7 @@ void Engine::encode(bool others_wait) {
         symbols.push_back(found->second);
       }
       std::map<std::string, Tensor> inputs;
-      for (const auto& [name, tensor] : item.inputs) inputs[name] = tensor.view();
+      for (const auto& [name, tensor] : item.inputs) inputs[name] = tensor.tensor;
       executor.bind(symbols, inputs, nullptr);
       job.bound = true;
     }

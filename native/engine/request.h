@@ -14,34 +14,19 @@
 
 namespace ocelli {
 
-// A tensor with its bytes: what a request brings from JavaScript.
-struct OwnedTensor {
-  DType dtype = DType::kF32;
-  std::vector<int64_t> shape;
-  std::shared_ptr<uint8_t> bytes;
-
-  Tensor view() const {
-    Tensor t;
-    t.data = bytes.get();
-    t.dtype = dtype;
-    t.rank = static_cast<int8_t>(shape.size());
-    int64_t stride = 1;
-    for (int i = t.rank - 1; i >= 0; i--) {
-      t.shape[i] = shape[i];
-      t.stride[i] = stride;
-      stride *= shape[i];
-    }
-    return t;
-  }
+// A tensor and what keeps its bytes alive: what a request brings from JavaScript.
+struct HeldTensor {
+  Tensor tensor;
+  std::shared_ptr<void> bytes;
 };
 
 // A picture of a prompt: where its feature rows go, and what the encoder makes them of.
 struct Item {
   Digest hash;
   int32_t encoder = 0;  // -1: features are given
-  std::map<std::string, OwnedTensor> inputs;
+  std::map<std::string, HeldTensor> inputs;
   std::map<std::string, int64_t> symbols;
-  OwnedTensor features;
+  HeldTensor features;
   int32_t rows = 0;
   std::vector<std::pair<int32_t, int32_t>> ranges;  // start, length in the prompt; rows in order
 
