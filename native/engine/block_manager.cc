@@ -58,7 +58,8 @@ void BlockManager::release(Sequence& sequence) {
   sequence.computed = 0;
 }
 
-Digest BlockManager::block_key(const Digest& previous, const Request& request, const int32_t* tokens, int32_t start, int32_t count) {
+Digest BlockManager::block_key(const Digest& previous, const Request& request, const int32_t* tokens, int32_t start,
+                               int32_t count) {
   Sha256 hash;
   hash.update(previous.data(), previous.size());
   hash.update(tokens + start, sizeof(int32_t) * count);
@@ -77,7 +78,8 @@ Digest BlockManager::block_key(const Digest& previous, const Request& request, c
     size_t length = request.prompt.size();
     for (size_t axis = 0; axis * length < request.positions.size(); axis++) {
       for (int32_t i = start; i < start + count; i++) {
-        int32_t position = static_cast<size_t>(i) < length ? request.positions[axis * length + i] : i + request.position_delta;
+        int32_t position =
+            static_cast<size_t>(i) < length ? request.positions[axis * length + i] : i + request.position_delta;
         hash.number(position);
       }
     }
@@ -139,7 +141,8 @@ void BlockManager::verify(const std::vector<const Sequence*>& sequences) const {
     if (references[i] == 0) unused++;
     if (blocks_[i].keyed) {
       auto found = cached_.find(blocks_[i].key);
-      if (found == cached_.end() || found->second != static_cast<int32_t>(i)) throw std::logic_error("a key points elsewhere");
+      if (found == cached_.end() || found->second != static_cast<int32_t>(i))
+        throw std::logic_error("a key points elsewhere");
     }
   }
   int32_t listed = 0;

@@ -25,7 +25,8 @@ class BlockManager {
   // Gives all blocks back, last first, so that a prefix's beginning is evicted last.
   void release(Sequence& sequence);
 
-  // Lets a sequence without blocks start from cached ones: sets blocks and computed. At least one token is left to compute.
+  // Lets a sequence without blocks start from cached ones: sets blocks and computed. At least one token is left to
+  // compute.
   void adopt_prefix(Sequence& sequence);
   // Makes the full blocks below sequence.computed findable.
   void publish(Sequence& sequence);
@@ -36,7 +37,8 @@ class BlockManager {
   // For tests: throws std::logic_error when counts and lists disagree.
   void verify(const std::vector<const Sequence*>& sequences) const;
 
-  static Digest block_key(const Digest& previous, const Request& request, const int32_t* tokens, int32_t start, int32_t count);
+  static Digest block_key(const Digest& previous, const Request& request, const int32_t* tokens, int32_t start,
+                          int32_t count);
 
  private:
   struct Block {

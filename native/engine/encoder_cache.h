@@ -1,4 +1,5 @@
-// Picture features by content hash, bounded in bytes: pinned while a sequence needs them, then kept until room is needed.
+// Picture features by content hash, bounded in bytes: pinned while a sequence needs them, then kept until room is
+// needed.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +26,8 @@ class EncoderCache {
 
   // The entry, or null; does not count as a use.
   Entry* find(const Digest& hash);
-  // A new, unready, referenced entry after evicting unreferenced ones, least recently used first; null when room is lacking now.
+  // A new, unready, referenced entry after evicting unreferenced ones, least recently used first; null when room is
+  // lacking now.
   Entry* insert(const Digest& hash, uint64_t bytes);
   bool fits(uint64_t bytes) const { return bytes <= capacity_; }
   void pin(Entry* entry);

@@ -17,7 +17,9 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 constexpr auto kSharedSlice = std::chrono::milliseconds(10);
 constexpr auto kLoneSlice = std::chrono::milliseconds(50);
 
-bool contains(const std::vector<int32_t>& list, int32_t x) { return std::find(list.begin(), list.end(), x) != list.end(); }
+bool contains(const std::vector<int32_t>& list, int32_t x) {
+  return std::find(list.begin(), list.end(), x) != list.end();
+}
 
 }  // namespace
 
@@ -25,7 +27,8 @@ Engine::Engine(EngineModel model, const EngineConfig& config, std::function<void
     : model_(std::move(model)),
       config_(config),
       notify_(std::move(notify)),
-      kv_(config.kv_dtype, config.kv_blocks, config.block_size, config.kv_layers, config.kv_heads, config.head_dim_k, config.head_dim_v),
+      kv_(config.kv_dtype, config.kv_blocks, config.block_size, config.kv_layers, config.kv_heads, config.head_dim_k,
+          config.head_dim_v),
       blocks_(config.kv_blocks, config.block_size, config.prefix_caching),
       scheduler_(config.scheduler, &blocks_),
       encoder_cache_(config.encoder_cache_bytes),
@@ -33,8 +36,8 @@ Engine::Engine(EngineModel model, const EngineConfig& config, std::function<void
       text_(*model_.text, model_.backend, model_.weights, 0, model_.pool) {
   text_.reserve(config.text_arena_bytes);
   for (size_t i = 0; i < model_.encoders.size(); i++) {
-    encoders_.push_back(
-        std::make_unique<Executor>(*model_.encoders[i], model_.backend, model_.weights, static_cast<int>(i) + 1, model_.pool));
+    encoders_.push_back(std::make_unique<Executor>(*model_.encoders[i], model_.backend, model_.weights,
+                                                   static_cast<int>(i) + 1, model_.pool));
     encoders_.back()->reserve(config.encoder_arena_bytes);
   }
   const size_t rows = config.scheduler.max_tokens;
@@ -64,12 +67,13 @@ void Engine::check(const Request& r) const {
   scheduler_.check(r);
   for (int32_t id : r.prompt) {
     if (id < 0 || id >= config_.vocab) {
-      throw Error("ERR_TOKEN_ID", "Expected token ids from 0 to " + std::to_string(config_.vocab - 1) + " but received " + std::to_string(id));
+      throw Error("ERR_TOKEN_ID", "Expected token ids from 0 to " + std::to_string(config_.vocab - 1) +
+                                      " but received " + std::to_string(id));
     }
   }
   if (!r.positions.empty() && r.positions.size() != r.prompt.size() * config_.position_axes) {
-    throw Error("ERR_POSITIONS", "Expected " + std::to_string(r.prompt.size() * config_.position_axes) + " positions but received " +
-                                     std::to_string(r.positions.size()));
+    throw Error("ERR_POSITIONS", "Expected " + std::to_string(r.prompt.size() * config_.position_axes) +
+                                     " positions but received " + std::to_string(r.positions.size()));
   }
   for (const Item& item : r.items) {
     int64_t rows = 0;
@@ -82,21 +86,24 @@ void Engine::check(const Request& r) const {
       rows += count;
     }
     if (rows != item.rows || rows == 0) {
-      throw Error("ERR_PLACEHOLDER_COUNT",
-                  "Expected as many placeholders as feature rows but received " + std::to_string(rows) + " for " + std::to_string(item.rows));
+      throw Error("ERR_PLACEHOLDER_COUNT", "Expected as many placeholders as feature rows but received " +
+                                               std::to_string(rows) + " for " + std::to_string(item.rows));
     }
-    if (item.encoder >= static_cast<int32_t>(model_.encoders.size())) throw Error("ERR_ENCODER", "Expected an encoder of the model");
+    if (item.encoder >= static_cast<int32_t>(model_.encoders.size()))
+      throw Error("ERR_ENCODER", "Expected an encoder of the model");
     uint64_t bytes = static_cast<uint64_t>(rows) * config_.feature_width * sizeof(float);
     if (!encoder_cache_.fits(bytes)) {
       throw Error("ERR_ENCODER_CACHE",
-                  "Expected a picture of at most " + std::to_string(encoder_cache_.capacity()) + " bytes of features but received " +
-                      std::to_string(bytes),
+                  "Expected a picture of at most " + std::to_string(encoder_cache_.capacity()) +
+                      " bytes of features but received " + std::to_string(bytes),
                   "Load the engine with a larger encoderCacheBytes, or send a smaller picture.");
     }
     const Tensor& features = item.features.tensor;
-    if (item.encoder < 0 && (!features.present() || features.dtype != DType::kF32 || features.rank != 2 || features.shape[0] != rows ||
-                             features.shape[1] != config_.feature_width || !features.contiguous())) {
-      throw Error("ERR_IMAGE_EMBEDS", "Expected float32 features [" + std::to_string(rows) + ", " + std::to_string(config_.feature_width) + "]");
+    if (item.encoder < 0 &&
+        (!features.present() || features.dtype != DType::kF32 || features.rank != 2 || features.shape[0] != rows ||
+         features.shape[1] != config_.feature_width || !features.contiguous())) {
+      throw Error("ERR_IMAGE_EMBEDS", "Expected float32 features [" + std::to_string(rows) + ", " +
+                                          std::to_string(config_.feature_width) + "]");
     }
   }
 }
@@ -185,7 +192,8 @@ bool Engine::intake() {
       for (const auto& request : incoming) {
         Sequence sequence;
         sequence.request = request;
-        for (sequence.index = 0; sequence.index < request->n; sequence.index++) emit(sequence, Record::kAborted, -1, 0, 0, {}, 0);
+        for (sequence.index = 0; sequence.index < request->n; sequence.index++)
+          emit(sequence, Record::kAborted, -1, 0, 0, {}, 0);
       }
       return false;
     }
@@ -240,7 +248,8 @@ void Engine::step() {
     } catch (const Error& e) {
       fail_step(step, e);
     } catch (const std::bad_alloc&) {
-      fail_step(step, Error("ERR_MEMORY", "Expected memory for a step but the system refused it", "Lower maxNumBatchedTokens."));
+      fail_step(step, Error("ERR_MEMORY", "Expected memory for a step but the system refused it",
+                            "Lower maxNumBatchedTokens."));
     }
   }
   if (!jobs_.empty()) {
@@ -451,7 +460,8 @@ void Engine::bind_step(const Step& step) {
   };
   const std::map<std::string, Tensor> offered = {
       {"inputIds", tensor(input_ids_.data(), DType::kI32, {rows})},
-      {"positions", axes == 1 ? tensor(positions_.data(), DType::kI32, {rows}) : tensor(positions_.data(), DType::kI32, {axes, rows})},
+      {"positions", axes == 1 ? tensor(positions_.data(), DType::kI32, {rows})
+                              : tensor(positions_.data(), DType::kI32, {axes, rows})},
       {"sampleRows", tensor(sample_rows_.data(), DType::kI32, {samples})},
       {"features", tensor(features_.data(), DType::kF32, {featured, config_.feature_width})},
       {"featureRows", tensor(feature_rows_.data(), DType::kI32, {featured})},
@@ -459,15 +469,20 @@ void Engine::bind_step(const Step& step) {
   std::map<std::string, Tensor> inputs;
   for (const ProgramInput& input : model_.text->inputs) {
     auto found = offered.find(input.name);
-    if (found == offered.end()) throw Error("ERR_PROGRAM", "Expected an input of text programs but received " + input.name);
+    if (found == offered.end())
+      throw Error("ERR_PROGRAM", "Expected an input of text programs but received " + input.name);
     inputs.insert(*found);
   }
   std::vector<int64_t> symbols;
   for (const std::string& name : model_.text->symbols) {
-    if (name == "T") symbols.push_back(rows);
-    else if (name == "S") symbols.push_back(samples);
-    else if (name == "F") symbols.push_back(featured);
-    else throw Error("ERR_PROGRAM", "Expected T, S or F for a text program's symbol but received " + name);
+    if (name == "T")
+      symbols.push_back(rows);
+    else if (name == "S")
+      symbols.push_back(samples);
+    else if (name == "F")
+      symbols.push_back(featured);
+    else
+      throw Error("ERR_PROGRAM", "Expected T, S or F for a text program's symbol but received " + name);
   }
   text_.bind(symbols, inputs, &step_);
 }

@@ -1,5 +1,5 @@
-// The engine: one thread that takes requests, schedules rows, encodes pictures, runs the model, samples and reports. It never
-// waits for JavaScript: what it reports is collected until somebody takes it.
+// The engine: one thread that takes requests, schedules rows, encodes pictures, runs the model, samples and reports. It
+// never waits for JavaScript: what it reports is collected until somebody takes it.
 #pragma once
 
 #include <atomic>
@@ -47,13 +47,22 @@ struct EngineModel {
 
 struct EngineStats {
   int32_t running = 0, waiting = 0, kv_blocks_total = 0, kv_blocks_used = 0;
-  uint64_t prefix_queries = 0, prefix_hits = 0, encoder_hits = 0, encoder_queries = 0, encoder_bytes = 0, encoder_runs = 0;
+  uint64_t prefix_queries = 0, prefix_hits = 0, encoder_hits = 0, encoder_queries = 0, encoder_bytes = 0,
+           encoder_runs = 0;
   uint64_t preemptions = 0, steps = 0, prompt_tokens = 0, generation_tokens = 0;
   double step_seconds = 0, forward_seconds = 0, scheduler_seconds = 0;
 };
 
 // The kinds of records (lib/native.ts, EngineEvent).
-enum class Record : int { kToken = 0, kStop = 1, kLength = 2, kAborted = 3, kFailed = 4, kPromptLogprob = 5, kScheduled = 6 };
+enum class Record : int {
+  kToken = 0,
+  kStop = 1,
+  kLength = 2,
+  kAborted = 3,
+  kFailed = 4,
+  kPromptLogprob = 5,
+  kScheduled = 6
+};
 
 struct EngineEvents {
   std::vector<double> data;
@@ -100,8 +109,8 @@ class Engine {
   void finish(const std::shared_ptr<Sequence>& sequence, Record kind, double token, double extra);
   void fail(const std::shared_ptr<Request>& request, const Error& error);
   void fail_step(const Step& step, const Error& error);
-  void emit(const Sequence& sequence, Record kind, double token, double logprob, double rank, const std::vector<TokenLogprob>& top,
-            double extra);
+  void emit(const Sequence& sequence, Record kind, double token, double logprob, double rank,
+            const std::vector<TokenLogprob>& top, double extra);
   void flush();
   void check(const Request& request) const;
   static bool prompt_logprob_at(const Sequence& sequence, int32_t position);
@@ -122,7 +131,8 @@ class Engine {
   int32_t idle_rounds_ = 0;
 
   // One step's inputs, reserved once.
-  std::vector<int32_t> input_ids_, positions_, sample_rows_, feature_rows_, cu_rows_, context_, block_table_, slot_, hi_;
+  std::vector<int32_t> input_ids_, positions_, sample_rows_, feature_rows_, cu_rows_, context_, block_table_, slot_,
+      hi_;
   std::vector<int64_t> sample_start_;  // per scheduled sequence: its first row of logits
   std::vector<float> features_;
   StepContext step_;

@@ -6,8 +6,8 @@
 
 namespace ocelli {
 
-KvMemory::KvMemory(DType dtype, int32_t blocks, int32_t block_size, int32_t layers, int32_t kv_heads, int32_t head_dim_k,
-                   int32_t head_dim_v) {
+KvMemory::KvMemory(DType dtype, int32_t blocks, int32_t block_size, int32_t layers, int32_t kv_heads,
+                   int32_t head_dim_k, int32_t head_dim_v) {
   const size_t k_bytes = static_cast<size_t>(blocks) * kv_heads * block_size * head_dim_k * size_of(dtype);
   const size_t v_bytes = static_cast<size_t>(blocks) * kv_heads * block_size * head_dim_v * size_of(dtype);
   bytes_ = layers * (k_bytes + v_bytes);
@@ -15,7 +15,8 @@ KvMemory::KvMemory(DType dtype, int32_t blocks, int32_t block_size, int32_t laye
     base_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base_ == MAP_FAILED) {
       base_ = nullptr;
-      throw Error("ERR_MEMORY", "Expected " + std::to_string(bytes_) + " bytes for the KV cache but the system refused them",
+      throw Error("ERR_MEMORY",
+                  "Expected " + std::to_string(bytes_) + " bytes for the KV cache but the system refused them",
                   "Load the engine with a smaller kvCacheMemoryBytes.");
     }
   }

@@ -10,7 +10,8 @@ namespace ocelli {
 class KvMemory {
  public:
   // Throws ERR_MEMORY when the address space cannot be reserved.
-  KvMemory(DType dtype, int32_t blocks, int32_t block_size, int32_t layers, int32_t kv_heads, int32_t head_dim_k, int32_t head_dim_v);
+  KvMemory(DType dtype, int32_t blocks, int32_t block_size, int32_t layers, int32_t kv_heads, int32_t head_dim_k,
+           int32_t head_dim_v);
   ~KvMemory();
   KvMemory(const KvMemory&) = delete;
   KvMemory& operator=(const KvMemory&) = delete;

@@ -18,7 +18,8 @@ void Engine::collect(const Step& step) {
     try {
       for (int32_t p = s.start; p < s.start + s.count; p++) {
         if (!prompt_logprob_at(q, p)) continue;
-        const SampleResult result = sampler_.logprobs(logits.as<float>() + next++ * width, q.tokens[p + 1], r.prompt_logprobs);
+        const SampleResult result =
+            sampler_.logprobs(logits.as<float>() + next++ * width, q.tokens[p + 1], r.prompt_logprobs);
         emit(q, Record::kPromptLogprob, p + 1, result.logprob, result.rank, result.top, q.tokens[p + 1]);
         q.prompt_reported = p + 1;
       }
@@ -45,7 +46,9 @@ void Engine::accept(const std::shared_ptr<Sequence>& sequence, const SampleResul
     std::lock_guard<std::mutex> lock(mutex_);
     stats_.generation_tokens++;
   }
-  auto in = [&](const std::vector<int32_t>& list) { return std::find(list.begin(), list.end(), result.token) != list.end(); };
+  auto in = [&](const std::vector<int32_t>& list) {
+    return std::find(list.begin(), list.end(), result.token) != list.end();
+  };
   if (!r.ignore_eos && in(r.eos_token_ids)) {
     finish(sequence, Record::kStop, -1, result.token);
   } else if (in(r.sampling.stop_token_ids)) {
@@ -84,11 +87,11 @@ void Engine::fail_step(const Step& step, const Error& error) {
   for (const ScheduledSequence& s : step.sequences) fail(s.sequence->request, error);
 }
 
-void Engine::emit(const Sequence& sequence, Record kind, double token, double logprob, double rank, const std::vector<TokenLogprob>& top,
-                  double extra) {
+void Engine::emit(const Sequence& sequence, Record kind, double token, double logprob, double rank,
+                  const std::vector<TokenLogprob>& top, double extra) {
   std::vector<double>& out = local_.data;
-  out.insert(out.end(), {static_cast<double>(sequence.request->id), static_cast<double>(sequence.index), static_cast<double>(kind), token,
-                         logprob, rank, static_cast<double>(top.size())});
+  out.insert(out.end(), {static_cast<double>(sequence.request->id), static_cast<double>(sequence.index),
+                         static_cast<double>(kind), token, logprob, rank, static_cast<double>(top.size())});
   for (const TokenLogprob& t : top) {
     out.insert(out.end(), {static_cast<double>(t.token), static_cast<double>(t.logprob), static_cast<double>(t.rank)});
   }

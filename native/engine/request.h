@@ -39,7 +39,7 @@ struct Request {
   std::vector<int32_t> prompt;
   std::vector<int32_t> positions;  // [axes, prompt]; empty: 0, 1, 2 ...
   int32_t position_delta = 0;
-  std::vector<Item> items;                           // ascending by first()
+  std::vector<Item> items;                          // ascending by first()
   std::vector<std::pair<int32_t, int32_t>> atomic;  // start, length: never cut by a chunk border
   SamplingParams sampling;
   int32_t n = 1;
@@ -59,13 +59,13 @@ struct Sequence {
   std::shared_ptr<Request> request;
   int32_t index = 0;
   SequenceState state = SequenceState::kWaiting;
-  std::vector<int32_t> tokens;   // prompt, then what was generated
-  int32_t computed = 0;          // tokens whose keys and values are in the cache
-  int32_t prompt_reported = 0;   // prompt positions whose logprobs were emitted
-  bool announced = false;        // the first scheduling was reported
-  std::vector<int32_t> blocks;   // block table
-  std::vector<Digest> keys;      // chained content keys of full blocks, as far as computed
-  std::vector<int32_t> pinned;   // items whose features this sequence holds in the encoder cache
+  std::vector<int32_t> tokens;        // prompt, then what was generated
+  int32_t computed = 0;               // tokens whose keys and values are in the cache
+  int32_t prompt_reported = 0;        // prompt positions whose logprobs were emitted
+  bool announced = false;             // the first scheduling was reported
+  std::vector<int32_t> blocks;        // block table
+  std::vector<Digest> keys;           // chained content keys of full blocks, as far as computed
+  std::vector<int32_t> pinned;        // items whose features this sequence holds in the encoder cache
   std::map<int32_t, int32_t> counts;  // generated token -> times, for penalties
 
   int32_t length() const { return static_cast<int32_t>(tokens.size()); }

@@ -21,7 +21,8 @@ double log_sum_exp(const float* x, int32_t n, float max) {
 float max_of(const float* x, int32_t n) {
   float max = kMasked;
   for (int32_t i = 0; i < n; i++) {
-    if (std::isnan(x[i])) throw Error("ERR_NUMERIC", "Expected finite logits but the model produced NaN", "Load it with dtype 'float32'.");
+    if (std::isnan(x[i]))
+      throw Error("ERR_NUMERIC", "Expected finite logits but the model produced NaN", "Load it with dtype 'float32'.");
     max = std::max(max, x[i]);
   }
   return max;
@@ -61,7 +62,8 @@ SampleResult Sampler::logprobs(const float* logits, int32_t token, int32_t top) 
   for (int32_t i = 0; i < vocab_; i++) order_[i] = i;
   top = std::min(top, vocab_);
   std::partial_sort(order_.begin(), order_.begin() + top, order_.end(), before);
-  for (int32_t i = 0; i < top; i++) result.top.push_back({order_[i], static_cast<float>(logits[order_[i]] - norm), i + 1});
+  for (int32_t i = 0; i < top; i++)
+    result.top.push_back({order_[i], static_cast<float>(logits[order_[i]] - norm), i + 1});
   return result;
 }
 
@@ -121,7 +123,8 @@ void Sampler::apply_masks(const Sequence& sequence) {
   for (const std::vector<int32_t>& word : p.bad_words_ids) {
     size_t prefix = word.size() - 1;
     if (word.empty() || static_cast<size_t>(sequence.generated()) < prefix) continue;
-    if (std::equal(word.begin(), word.end() - 1, sequence.tokens.end() - prefix) && word.back() >= 0 && word.back() < vocab_) {
+    if (std::equal(word.begin(), word.end() - 1, sequence.tokens.end() - prefix) && word.back() >= 0 &&
+        word.back() < vocab_) {
       row_[word.back()] = kMasked;
     }
   }
@@ -176,7 +179,8 @@ int32_t Sampler::draw(const Sequence& sequence) {
     if (probability_[i] < floor) probability_[i] = 0.f;
     total += probability_[i];
   }
-  double target = uniform(p.seed + static_cast<uint64_t>(sequence.index), 0, static_cast<uint64_t>(sequence.generated())) * total;
+  double target =
+      uniform(p.seed + static_cast<uint64_t>(sequence.index), 0, static_cast<uint64_t>(sequence.generated())) * total;
   double mass = 0;
   int32_t last = order_[0];
   for (int32_t i = 0; i < kept; i++) {

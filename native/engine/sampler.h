@@ -30,7 +30,8 @@ class Sampler {
   std::vector<float> probability_;
 };
 
-// A uniform number in [0, 1) with 53 bits: Philox4x32-10 (Salmon et al., 2011) keyed by seed, counted by (stream, index).
+// A uniform number in [0, 1) with 53 bits: Philox4x32-10 (Salmon et al., 2011) keyed by seed, counted by (stream,
+// index).
 double uniform(uint64_t seed, uint32_t stream, uint64_t index);
 
 }  // namespace ocelli

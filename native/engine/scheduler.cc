@@ -19,7 +19,8 @@ void Scheduler::check(const Request& request) const {
   if (length == 0) throw Error("ERR_PROMPT_EMPTY", "Expected at least one token for the prompt but received none");
   if (length >= config_.max_model_len) {
     throw Error("ERR_PROMPT_TOO_LONG",
-                "Expected a prompt of at most " + std::to_string(config_.max_model_len - 1) + " tokens but received " + std::to_string(length),
+                "Expected a prompt of at most " + std::to_string(config_.max_model_len - 1) + " tokens but received " +
+                    std::to_string(length),
                 "Shorten the prompt or load the engine with a larger maxModelLen.");
   }
   // The whole prompt and one token must fit: a request that starts must be able to end.
@@ -27,15 +28,16 @@ void Scheduler::check(const Request& request) const {
   int64_t needed = (most + blocks_->block_size() - 1) / blocks_->block_size();
   if (needed > blocks_->total()) {
     throw Error("ERR_KV_CACHE",
-                "Expected a request of at most " + std::to_string(static_cast<int64_t>(blocks_->total()) * blocks_->block_size()) +
+                "Expected a request of at most " +
+                    std::to_string(static_cast<int64_t>(blocks_->total()) * blocks_->block_size()) +
                     " tokens (prompt and answer) for the KV cache but received " + std::to_string(length) + " + " +
                     std::to_string(most - length),
                 "Load the engine with a larger kvCacheMemoryBytes, or ask for fewer tokens.");
   }
   if (!config_.chunked_prefill && length > config_.max_tokens) {
     throw Error("ERR_PROMPT_TOO_LONG",
-                "Expected a prompt of at most " + std::to_string(config_.max_tokens) + " tokens without chunked prefill but received " +
-                    std::to_string(length),
+                "Expected a prompt of at most " + std::to_string(config_.max_tokens) +
+                    " tokens without chunked prefill but received " + std::to_string(length),
                 "Enable chunked prefill or raise maxNumBatchedTokens.");
   }
   for (auto [start, count] : request.atomic) {
@@ -87,7 +89,8 @@ bool Scheduler::reserve(const std::shared_ptr<Sequence>& sequence, int32_t token
 void Scheduler::preempt(const std::shared_ptr<Sequence>& sequence, Step* step) {
   running_.erase(std::find(running_.begin(), running_.end(), sequence));
   // Rows that this step had already planned for it do not run.
-  auto planned = std::find_if(step->sequences.begin(), step->sequences.end(), [&](const auto& s) { return s.sequence == sequence; });
+  auto planned = std::find_if(step->sequences.begin(), step->sequences.end(),
+                              [&](const auto& s) { return s.sequence == sequence; });
   if (planned != step->sequences.end()) {
     step->rows -= planned->count;
     step->sequences.erase(planned);
@@ -119,11 +122,13 @@ Step Scheduler::schedule(const Ready& ready) {
   }
   bool decoding = !step.sequences.empty();
   // Prompts share what is left, or a smaller part of it when somebody else's tokens wait for the step.
-  int32_t prefill = decoding && config_.chunked_prefill ? std::min(budget - step.rows, config_.mixed_prefill) : budget - step.rows;
+  int32_t prefill =
+      decoding && config_.chunked_prefill ? std::min(budget - step.rows, config_.mixed_prefill) : budget - step.rows;
   auto prefill_limit = [&](const Sequence& s) {
     // A span that attends both ways runs whole, even where the smaller part would cut it.
     for (auto [from, count] : s.request->atomic) {
-      if (s.computed >= from && s.computed < from + count) return std::min(std::max(prefill, from + count - s.computed), budget - step.rows);
+      if (s.computed >= from && s.computed < from + count)
+        return std::min(std::max(prefill, from + count - s.computed), budget - step.rows);
     }
     return std::min(prefill, budget - step.rows);
   };
@@ -134,7 +139,8 @@ Step Scheduler::schedule(const Ready& ready) {
   }
   preempted = !step.preempted.empty();
   // Waiting ones come in while there is room; a preempted one waits for the next step.
-  while (!preempted && !waiting_.empty() && prefill > 0 && static_cast<int32_t>(running_.size()) < config_.max_sequences) {
+  while (!preempted && !waiting_.empty() && prefill > 0 &&
+         static_cast<int32_t>(running_.size()) < config_.max_sequences) {
     std::shared_ptr<Sequence> s = waiting_.front();
     if (s->blocks.empty()) blocks_->adopt_prefix(*s);
     int32_t rows = rows_for(*s, prefill_limit(*s), ready);

@@ -36,14 +36,16 @@ struct Step {
 
 class Scheduler {
  public:
-  // ready(sequence, item): the item's features can be read now (and stay while the sequence runs); false: they are asked for.
+  // ready(sequence, item): the item's features can be read now (and stay while the sequence runs); false: they are
+  // asked for.
   using Ready = std::function<bool(Sequence&, int32_t item)>;
   Scheduler(const SchedulerConfig& config, BlockManager* blocks);
 
   void add(std::shared_ptr<Sequence> sequence);
   // Throws ERR_PROMPT_TOO_LONG, ERR_KV_CACHE or ERR_ATOMIC_SPAN for what can never run.
   void check(const Request& request) const;
-  // Decodes first, then running prompts, then waiting ones; blocks are reserved. The caller runs the rows, then calls advance.
+  // Decodes first, then running prompts, then waiting ones; blocks are reserved. The caller runs the rows, then calls
+  // advance.
   Step schedule(const Ready& ready);
   // The step's rows are in the cache.
   void advance(const Step& step);
