@@ -135,45 +135,35 @@ function inflate(parts: readonly Uint8Array[], expected: number): Uint8Array {
   return data;
 }
 
-/** Undoes the row filters of one pass in place; rows are 1 + stride bytes. */
+/** Undoes the row filters of one pass in place; rows are 1 + stride bytes. Above the first row and left of a row is 0. */
 function unfilter(data: Uint8Array, at: number, rows: number, stride: number, bpp: number): void {
-  let above = -1;
-  for (let y = 0; y < rows; y++) {
+  let above: Uint8Array = new Uint8Array(stride);
+  for (let y = 0; y < rows; y++, at += stride + 1) {
     const filter = data[at]!;
-    const row = at + 1;
-    switch (filter) {
-      case 0:
-        break;
-      case 1:
-        for (let i = bpp; i < stride; i++) data[row + i] = data[row + i]! + data[row + i - bpp]!;
-        break;
-      case 2:
-        if (above >= 0) for (let i = 0; i < stride; i++) data[row + i] = data[row + i]! + data[above + i]!;
-        break;
-      case 3:
-        for (let i = 0; i < stride; i++) {
-          const left = i >= bpp ? data[row + i - bpp]! : 0;
-          const up = above >= 0 ? data[above + i]! : 0;
-          data[row + i] = data[row + i]! + ((left + up) >> 1);
-        }
-        break;
-      case 4:
-        for (let i = 0; i < stride; i++) {
-          const left = i >= bpp ? data[row + i - bpp]! : 0;
-          const up = above >= 0 ? data[above + i]! : 0;
-          const corner = i >= bpp && above >= 0 ? data[above + i - bpp]! : 0;
-          const estimate = left + up - corner;
-          const a = Math.abs(estimate - left);
-          const b = Math.abs(estimate - up);
-          const c = Math.abs(estimate - corner);
-          data[row + i] = data[row + i]! + (a <= b && a <= c ? left : b <= c ? up : corner);
-        }
-        break;
-      default:
-        throw corrupt('PNG', `row filter ${filter}`);
+    const row = data.subarray(at + 1, at + 1 + stride);
+    if (filter === 1) {
+      for (let i = bpp; i < stride; i++) row[i] = row[i]! + row[i - bpp]!;
+    } else if (filter === 2) {
+      for (let i = 0; i < stride; i++) row[i] = row[i]! + above[i]!;
+    } else if (filter === 3) {
+      for (let i = 0; i < bpp && i < stride; i++) row[i] = row[i]! + (above[i]! >> 1);
+      for (let i = bpp; i < stride; i++) row[i] = row[i]! + ((row[i - bpp]! + above[i]!) >> 1);
+    } else if (filter === 4) {
+      for (let i = 0; i < bpp && i < stride; i++) row[i] = row[i]! + above[i]!;
+      for (let i = bpp; i < stride; i++) {
+        const left = row[i - bpp]!;
+        const up = above[i]!;
+        const corner = above[i - bpp]!;
+        // Distances of left + up - corner from each of the three.
+        const a = Math.abs(up - corner);
+        const b = Math.abs(left - corner);
+        const c = Math.abs(left + up - 2 * corner);
+        row[i] = row[i]! + (a <= b && a <= c ? left : b <= c ? up : corner);
+      }
+    } else if (filter !== 0) {
+      throw corrupt('PNG', `row filter ${filter}`);
     }
     above = row;
-    at = row + stride;
   }
 }
 

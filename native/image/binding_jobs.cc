@@ -10,6 +10,7 @@
 #endif
 
 #include "core/check.h"
+#include "core/threads.h"
 
 namespace ocelli {
 namespace image {
@@ -83,8 +84,8 @@ void Jobs::submit(std::unique_ptr<Job> job) {
     std::lock_guard<std::mutex> lock(mutex_);
     need_thread = idle_ <= waiting_.size();
   }
-  const size_t limit = std::min<size_t>(kMaxThreads, std::max(1u, std::thread::hardware_concurrency()));
-  if (need_thread && threads_.size() < limit) {
+  if (max_threads_ == 0) max_threads_ = std::min(kMaxThreads, static_cast<size_t>(available_cores()));
+  if (need_thread && threads_.size() < max_threads_) {
     try {
       start_thread();
     } catch (const std::system_error&) {

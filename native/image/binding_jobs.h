@@ -49,7 +49,8 @@ class Jobs {
 
   Napi::Env env_;
   napi_threadsafe_function notify_ = nullptr;
-  size_t pending_ = 0;  // of the environment's thread alone
+  size_t pending_ = 0;      // of the environment's thread alone
+  size_t max_threads_ = 0;  // 0: not asked yet
   std::vector<std::thread> threads_;
   std::atomic<bool> stop_{false};
   std::mutex mutex_;  // guards what follows
