@@ -5,6 +5,7 @@ export const {
   OcelliError,
   Tensor,
   decodeImage,
+  resizeImage,
   ImageProcessor,
   INPUT_REGISTRY,
   MULTIMODAL_REGISTRY,

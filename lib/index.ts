@@ -2,7 +2,7 @@
 export { OcelliError, type OcelliErrorCode } from './errors';
 export { Tensor, type DType } from './media/tensor';
 export type { ImageInput, RawImage } from './media/types';
-export { decodeImage } from './media/decode';
+export { decodeImage, resizeImage, type DecodeOptions, type ResizeFilter, type ResizeOptions } from './media';
 export {
   ImageProcessor,
   INPUT_REGISTRY,
