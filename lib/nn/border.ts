@@ -16,19 +16,35 @@ export interface BorderOptions {
  * program; in the text program they are rows from the encoder cache, so one picture may span several chunks. Without features (a
  * form that carries none) the text program is the same.
  */
-export function mergeMultimodal(x: Value, inputIds: Value, features: Value | undefined, tokenId: number, options: BorderOptions = {}): Value {
+export function mergeMultimodal(
+  x: Value,
+  inputIds: Value,
+  features: Value | undefined,
+  tokenId: number,
+  options: BorderOptions = {},
+): Value {
   const t = tracer();
   const { modality = 'image' } = options;
   if (x.rank !== 2 || typeof x.shape[1] !== 'number') {
-    throw new OcelliError('ERR_SHAPE', `Expected text embeddings [tokens, width] for mergeMultimodal at ${callerLine()} but received ${x.toString()}`);
+    throw new OcelliError(
+      'ERR_SHAPE',
+      `Expected text embeddings [tokens, width] for mergeMultimodal at ${callerLine()} but received ${x.toString()}`,
+    );
   }
   if (inputIds?.source?.kind !== 'input' || inputIds.source.name !== 'inputIds') {
-    throw new OcelliError('ERR_OPERAND', `Expected forward's inputIds for mergeMultimodal at ${callerLine()} but received ${String(inputIds)}`);
+    throw new OcelliError(
+      'ERR_OPERAND',
+      `Expected forward's inputIds for mergeMultimodal at ${callerLine()} but received ${String(inputIds)}`,
+    );
   }
   if (!Number.isSafeInteger(tokenId) || tokenId < 0) {
-    throw new OcelliError('ERR_OPERAND', `Expected a token id for the placeholder of mergeMultimodal at ${callerLine()} but received ${String(tokenId)}`, {
-      hint: 'The configuration names it image_token_index or image_token_id.',
-    });
+    throw new OcelliError(
+      'ERR_OPERAND',
+      `Expected a token id for the placeholder of mergeMultimodal at ${callerLine()} but received ${String(tokenId)}`,
+      {
+        hint: 'The configuration names it image_token_index or image_token_id.',
+      },
+    );
   }
   t.placeholders.set(modality, tokenId);
   const merged = enter(t, x, features, modality, false);
@@ -40,7 +56,10 @@ export function mergeMultimodal(x: Value, inputIds: Value, features: Value | und
 export function addMultimodal(x: Value, features: Value | undefined, options: BorderOptions = {}): Value {
   const { modality = 'image' } = options;
   if (x.rank !== 2 || typeof x.shape[1] !== 'number') {
-    throw new OcelliError('ERR_SHAPE', `Expected hidden rows [tokens, width] for addMultimodal at ${callerLine()} but received ${x.toString()}`);
+    throw new OcelliError(
+      'ERR_SHAPE',
+      `Expected hidden rows [tokens, width] for addMultimodal at ${callerLine()} but received ${x.toString()}`,
+    );
   }
   return enter(tracer(), x, features, modality, true);
 }
@@ -53,7 +72,11 @@ export function encoderOutput(features: Value, options: BorderOptions = {}): Val
   const t = tracer();
   const rows = rowsOf(features);
   const width = rows.shape[1];
-  if (typeof width !== 'number') throw new OcelliError('ERR_SHAPE', `Expected features of a fixed width for encoderOutput at ${callerLine()} but received ${features.toString()}`);
+  if (typeof width !== 'number')
+    throw new OcelliError(
+      'ERR_SHAPE',
+      `Expected features of a fixed width for encoderOutput at ${callerLine()} but received ${features.toString()}`,
+    );
   return slot(t, rows, options.modality ?? 'image', width).value;
 }
 
@@ -61,9 +84,13 @@ function enter(t: Tracer, x: Value, features: Value | undefined, modality: strin
   const width = x.shape[1] as number;
   const rows = features === undefined ? undefined : rowsOf(features);
   if (rows && !sameDim(rows.shape[1]!, width)) {
-    throw new OcelliError('ERR_SHAPE', `Expected features of width ${width} at ${callerLine()} but received ${shapeText(features!.shape)}`, {
-      hint: 'Project the features to the width of the text model first.',
-    });
+    throw new OcelliError(
+      'ERR_SHAPE',
+      `Expected features of width ${width} at ${callerLine()} but received ${shapeText(features!.shape)}`,
+      {
+        hint: 'Project the features to the width of the text model first.',
+      },
+    );
   }
   if (rows && t.isTextSide(rows)) return scatterRows(x, featureRows(t), rows, { add });
   const { value, first } = slot(t, rows, modality, width);
@@ -77,7 +104,10 @@ function slot(t: Tracer, rows: Value | undefined, modality: string, width: numbe
   const existing = t.slots[index];
   if (existing) {
     if (!sameDim(existing.shape[1]!, width)) {
-      throw new OcelliError('ERR_SHAPE', `Expected features of width ${String(existing.shape[1])}, as the first modality's, for ${modality} at ${callerLine()} but received ${width}`);
+      throw new OcelliError(
+        'ERR_SHAPE',
+        `Expected features of width ${String(existing.shape[1])}, as the first modality's, for ${modality} at ${callerLine()} but received ${width}`,
+      );
     }
     return { value: existing, first: false };
   }

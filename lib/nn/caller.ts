@@ -5,7 +5,13 @@ export function callerLine(): string {
   const stack = new Error().stack ?? '';
   Error.stackTraceLimit = limit;
   for (const line of stack.split('\n').slice(1)) {
-    if (line.includes(__dirname) || line.includes('(node:') || line.includes('at node:') || line.includes('<anonymous>')) continue;
+    if (
+      line.includes(__dirname) ||
+      line.includes('(node:') ||
+      line.includes('at node:') ||
+      line.includes('<anonymous>')
+    )
+      continue;
     const place = /\(([^()]+:\d+:\d+)\)$/.exec(line) ?? /at (?:async )?(\S+:\d+:\d+)$/.exec(line);
     if (place) return place[1]!;
   }

@@ -30,7 +30,10 @@ export class SymbolicDim {
     const merged = new Map<string, Term>();
     for (const t of terms) {
       const seen = merged.get(t.sym);
-      merged.set(t.sym, seen ? reduce({ sym: t.sym, mul: seen.mul * t.div + t.mul * seen.div, div: seen.div * t.div }) : reduce(t));
+      merged.set(
+        t.sym,
+        seen ? reduce({ sym: t.sym, mul: seen.mul * t.div + t.mul * seen.div, div: seen.div * t.div }) : reduce(t),
+      );
     }
     const left = [...merged.values()].filter((t) => t.mul !== 0).sort((a, b) => (a.sym < b.sym ? -1 : 1));
     return left.length === 0 ? constant : new SymbolicDim(constant, left);
@@ -49,7 +52,11 @@ export class SymbolicDim {
   toJSON(): DimJson {
     return {
       ...(this.constant === 0 ? {} : { c: this.constant }),
-      terms: this.terms.map((t) => ({ sym: t.sym, ...(t.mul === 1 ? {} : { mul: t.mul }), ...(t.div === 1 ? {} : { div: t.div }) })),
+      terms: this.terms.map((t) => ({
+        sym: t.sym,
+        ...(t.mul === 1 ? {} : { mul: t.mul }),
+        ...(t.div === 1 ? {} : { div: t.div }),
+      })),
     };
   }
 
@@ -65,9 +72,13 @@ export class SymbolicDim {
 
 /** What arithmetic or a comparison on a traced quantity throws. */
 export function symbolicError(what: string): OcelliError {
-  return new OcelliError('ERR_SYMBOLIC', `Expected a number for arithmetic or a comparison at ${callerLine()} but received ${what}, which is known only when a request runs`, {
-    hint: 'Use the functions of ocelli/nn (addDim, mulDim, divDim, sameDim for sizes), or decide by the configuration.',
-  });
+  return new OcelliError(
+    'ERR_SYMBOLIC',
+    `Expected a number for arithmetic or a comparison at ${callerLine()} but received ${what}, which is known only when a request runs`,
+    {
+      hint: 'Use the functions of ocelli/nn (addDim, mulDim, divDim, sameDim for sizes), or decide by the configuration.',
+    },
+  );
 }
 
 function reduce(t: Term): Term {
@@ -99,19 +110,34 @@ export function subDim(a: Dim, b: Dim): Dim {
 /** One factor must be a number: sizes are linear in the symbols. */
 export function mulDim(a: Dim, b: Dim): Dim {
   if (typeof a !== 'number' && typeof b !== 'number') {
-    throw new OcelliError('ERR_DIM', `Expected a number for one factor of ${String(a)} times ${String(b)} at ${callerLine()} but both are symbolic`, {
-      hint: 'Declare a symbol of its own for the product in static inputs, bound by an index array or by another input.',
-    });
+    throw new OcelliError(
+      'ERR_DIM',
+      `Expected a number for one factor of ${String(a)} times ${String(b)} at ${callerLine()} but both are symbolic`,
+      {
+        hint: 'Declare a symbol of its own for the product in static inputs, bound by an index array or by another input.',
+      },
+    );
   }
   const [n, d] = typeof a === 'number' ? [a, b] : [b as number, a];
-  return SymbolicDim.make(n * constantOf(d), termsOf(d).map((t) => ({ ...t, mul: t.mul * n })));
+  return SymbolicDim.make(
+    n * constantOf(d),
+    termsOf(d).map((t) => ({ ...t, mul: t.mul * n })),
+  );
 }
 
 /** Exact division: a constant part must be a multiple of n; symbols are checked when they are bound. */
 export function divDim(a: Dim, n: number): Dim {
-  if (!Number.isInteger(n) || n <= 0) throw new OcelliError('ERR_DIM', `Expected a positive integer for the divisor but received ${n}`);
-  if (constantOf(a) % n !== 0) throw new OcelliError('ERR_DIM', `Expected a multiple of ${n} but received the size ${String(a)} at ${callerLine()}`);
-  return SymbolicDim.make(constantOf(a) / n, termsOf(a).map((t) => ({ ...t, div: t.div * n })));
+  if (!Number.isInteger(n) || n <= 0)
+    throw new OcelliError('ERR_DIM', `Expected a positive integer for the divisor but received ${n}`);
+  if (constantOf(a) % n !== 0)
+    throw new OcelliError(
+      'ERR_DIM',
+      `Expected a multiple of ${n} but received the size ${String(a)} at ${callerLine()}`,
+    );
+  return SymbolicDim.make(
+    constantOf(a) / n,
+    termsOf(a).map((t) => ({ ...t, div: t.div * n })),
+  );
 }
 
 export function sameDim(a: Dim, b: Dim): boolean {

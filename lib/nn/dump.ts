@@ -18,8 +18,10 @@ export function dumpProgram(program: ProgramJson): string {
   const lines = [`program ${program.name}(${program.symbols.join(', ')})`];
   const type = (i: number): string => `${values[i]!.dtype}[${values[i]!.shape.map(dimText).join(', ')}]`;
   for (const input of program.inputs) lines.push(`  input ${input.name}: ${type(input.value)} (${input.kind})`);
-  for (const w of program.weights) lines.push(`  weight ${w.name}: [${w.shape.join(', ')}]${w.linear ? ' linear' : ''}`);
-  for (const c of program.constants ?? []) lines.push(`  constant ${names[c.value]}: ${type(c.value)} = ${numbersText(c.data)}`);
+  for (const w of program.weights)
+    lines.push(`  weight ${w.name}: [${w.shape.join(', ')}]${w.linear ? ' linear' : ''}`);
+  for (const c of program.constants ?? [])
+    lines.push(`  constant ${names[c.value]}: ${type(c.value)} = ${numbersText(c.data)}`);
   let path = '';
   for (const op of program.ops) {
     if (op.path !== path) lines.push(`  # ${(path = op.path) === '' ? 'forward' : path}`);
@@ -34,7 +36,10 @@ export function dumpProgram(program: ProgramJson): string {
 
 function dimText(d: DimJson): string {
   if (typeof d === 'number') return String(d);
-  const parts = d.terms.map((t) => `${t.mul === undefined || t.mul === 1 ? '' : `${t.mul}*`}${t.sym}${t.div === undefined || t.div === 1 ? '' : `/${t.div}`}`);
+  const parts = d.terms.map(
+    (t) =>
+      `${t.mul === undefined || t.mul === 1 ? '' : `${t.mul}*`}${t.sym}${t.div === undefined || t.div === 1 ? '' : `/${t.div}`}`,
+  );
   if (d.c) parts.push(String(d.c));
   return parts.join(' + ');
 }

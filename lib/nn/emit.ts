@@ -21,7 +21,8 @@ const effects = new Set(['kv_store']);
 const textOnly = new Set(['kv_store', 'attention_paged']);
 
 export function emitProgram(trace: Tracer, options: EmitOptions): ProgramJson {
-  const skipped = (op: TracedOp): boolean => options.withoutFeatures === true && op.op === 'scatter_rows' && isFeatureRows(op.inputs[1]);
+  const skipped = (op: TracedOp): boolean =>
+    options.withoutFeatures === true && op.op === 'scatter_rows' && isFeatureRows(op.inputs[1]);
   /** The value that stands for v: a slice of all of its source, or a skipped op's operand, is that itself. */
   const resolve = (v: Value): Value => {
     for (;;) {
@@ -54,10 +55,22 @@ export function emitProgram(trace: Tracer, options: EmitOptions): ProgramJson {
   for (const v of Object.values(options.outputs)) visit(v);
   if (options.side === 'text') trace.ops.forEach((op, i) => effects.has(op.op) && visitOp(i));
 
-  return write(trace, options, resolve, [...keep].sort((a, b) => a.id - b.id), [...keepOps].sort((a, b) => a - b));
+  return write(
+    trace,
+    options,
+    resolve,
+    [...keep].sort((a, b) => a.id - b.id),
+    [...keepOps].sort((a, b) => a - b),
+  );
 }
 
-function write(trace: Tracer, options: EmitOptions, resolve: (v: Value) => Value, kept: Value[], keptOps: number[]): ProgramJson {
+function write(
+  trace: Tracer,
+  options: EmitOptions,
+  resolve: (v: Value) => Value,
+  kept: Value[],
+  keptOps: number[],
+): ProgramJson {
   const number = new Map(kept.map((v, i) => [v, i]));
   const idOf = (v: Value): number => number.get(resolve(v))!;
   const symbols = new Set(options.symbols);
@@ -98,10 +111,24 @@ function write(trace: Tracer, options: EmitOptions, resolve: (v: Value) => Value
     if (id !== undefined) taps[name] = id;
   }
   const outputs = Object.fromEntries(Object.entries(options.outputs).map(([name, v]) => [name, idOf(v)]));
-  return { name: options.name, symbols: [...symbols], values, inputs, weights, ...(constants.length > 0 ? { constants } : {}), ops, outputs, taps };
+  return {
+    name: options.name,
+    symbols: [...symbols],
+    values,
+    inputs,
+    weights,
+    ...(constants.length > 0 ? { constants } : {}),
+    ops,
+    outputs,
+    taps,
+  };
 }
 
-function weightJson(parts: readonly { name: string; shape: readonly number[] }[], linear: boolean, value: number): WeightJson {
+function weightJson(
+  parts: readonly { name: string; shape: readonly number[] }[],
+  linear: boolean,
+  value: number,
+): WeightJson {
   const [first] = parts;
   const shape = [parts.reduce((sum, p) => sum + p.shape[0]!, 0), ...first!.shape.slice(1)];
   return {
@@ -121,7 +148,11 @@ function joinedName(names: readonly string[]): string {
   let head = 0;
   while (head < shortest && parts.every((p) => p[head] === parts[0]![head])) head++;
   let tail = 0;
-  while (tail < shortest - head && parts.every((p) => p[p.length - 1 - tail] === parts[0]![parts[0]!.length - 1 - tail])) tail++;
+  while (
+    tail < shortest - head &&
+    parts.every((p) => p[p.length - 1 - tail] === parts[0]![parts[0]!.length - 1 - tail])
+  )
+    tail++;
   const middle = parts.map((p) => p.slice(head, p.length - tail).join('.')).join(',');
   return [...parts[0]!.slice(0, head), `{${middle}}`, ...parts[0]!.slice(parts[0]!.length - tail)].join('.');
 }
@@ -133,10 +164,18 @@ function isFeatureRows(v: Value | null | undefined): boolean {
 function crossing(options: EmitOptions, op: TracedOp | undefined, what: string): OcelliError {
   const place = op ? `${op.op} in ${op.path === '' ? 'forward' : op.path}` : options.name;
   return options.side === 'encoder'
-    ? new OcelliError('ERR_TRACE_BORDER', `Expected the encoder (what the features are made of) to depend on the items' inputs only but ${place} ${what}, which belongs to the text`, {
-        hint: 'Move the border: encoderOutput(v) marks where the encoder ends.',
-      })
-    : new OcelliError('ERR_TRACE_BORDER', `Expected the text model to see the items through mergeMultimodal, addMultimodal or encoderOutput only but ${place} ${what}`, {
-        hint: 'Hand the features over with mergeMultimodal(x, inputIds, features, tokenId).',
-      });
+    ? new OcelliError(
+        'ERR_TRACE_BORDER',
+        `Expected the encoder (what the features are made of) to depend on the items' inputs only but ${place} ${what}, which belongs to the text`,
+        {
+          hint: 'Move the border: encoderOutput(v) marks where the encoder ends.',
+        },
+      )
+    : new OcelliError(
+        'ERR_TRACE_BORDER',
+        `Expected the text model to see the items through mergeMultimodal, addMultimodal or encoderOutput only but ${place} ${what}`,
+        {
+          hint: 'Hand the features over with mergeMultimodal(x, inputIds, features, tokenId).',
+        },
+      );
 }

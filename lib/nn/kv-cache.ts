@@ -11,9 +11,13 @@ export class KvCache {
       get(target, key, receiver): unknown {
         if (typeof key !== 'string' || !/^\d+$/.test(key)) {
           if (key === Symbol.iterator || key === 'length' || key === 'map' || key === 'forEach') {
-            throw new OcelliError('ERR_TRACE', 'Expected kvCaches[i] but received a loop over kvCaches, whose length is not known while tracing', {
-              hint: 'Loop over the layers and hand kvCaches[i] to each.',
-            });
+            throw new OcelliError(
+              'ERR_TRACE',
+              'Expected kvCaches[i] but received a loop over kvCaches, whose length is not known while tracing',
+              {
+                hint: 'Loop over the layers and hand kvCaches[i] to each.',
+              },
+            );
           }
           return Reflect.get(target, key, receiver);
         }

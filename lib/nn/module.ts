@@ -8,9 +8,13 @@ export class Parameter {
   /** @param shape as in the checkpoint */
   constructor(readonly shape: readonly number[]) {
     if (shape.length === 0 || !shape.every((n) => Number.isSafeInteger(n) && n > 0)) {
-      throw new OcelliError('ERR_PARAMETER', `Expected positive integers for the shape of a parameter but received [${shape.join(', ')}]`, {
-        hint: 'A size that the configuration lacks is undefined here; check the field names.',
-      });
+      throw new OcelliError(
+        'ERR_PARAMETER',
+        `Expected positive integers for the shape of a parameter but received [${shape.join(', ')}]`,
+        {
+          hint: 'A size that the configuration lacks is undefined here; check the field names.',
+        },
+      );
     }
   }
 }
@@ -46,7 +50,12 @@ export abstract class Module {
 }
 
 /** Visits modules and parameters depth first; a module that is reached twice is visited at its first path. */
-function walk(root: Module, prefix: string, visit: (path: string, item: Module | Parameter) => void, seen = new Set<unknown>()): void {
+function walk(
+  root: Module,
+  prefix: string,
+  visit: (path: string, item: Module | Parameter) => void,
+  seen = new Set<unknown>(),
+): void {
   if (seen.has(root)) return;
   seen.add(root);
   visit(prefix, root);

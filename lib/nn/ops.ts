@@ -17,15 +17,23 @@ export type Operand = Value | Parameter;
 function operand(x: Operand, op: string, name: string): Value {
   if (x instanceof Value) return x;
   if (x instanceof Parameter) return tracer().weight([x], false, x.shape);
-  throw new OcelliError('ERR_OPERAND', `Expected a value or a parameter for ${name} of ${op} at ${callerLine()} but received ${x === null ? 'null' : typeof x}`, {
-    hint: x === undefined ? 'An input that the traced form does not carry is undefined in forward.' : undefined,
-  });
+  throw new OcelliError(
+    'ERR_OPERAND',
+    `Expected a value or a parameter for ${name} of ${op} at ${callerLine()} but received ${x === null ? 'null' : typeof x}`,
+    {
+      hint: x === undefined ? 'An input that the traced form does not carry is undefined in forward.' : undefined,
+    },
+  );
 }
 
 function shapeError(op: string, name: string, expected: string, received: Value): OcelliError {
-  return new OcelliError('ERR_SHAPE', `Expected ${expected} for ${name} of ${op} at ${callerLine()} but received ${received.toString()}`, {
-    details: { op, path: tracer().path },
-  });
+  return new OcelliError(
+    'ERR_SHAPE',
+    `Expected ${expected} for ${name} of ${op} at ${callerLine()} but received ${received.toString()}`,
+    {
+      details: { op, path: tracer().path },
+    },
+  );
 }
 
 function expectDtype(x: Value, dtype: ProgramDType, op: string, name: string): void {
@@ -35,27 +43,45 @@ function expectDtype(x: Value, dtype: ProgramDType, op: string, name: string): v
 
 function activation(kind: string, op: string): string {
   if (activations.includes(kind)) return kind;
-  throw new OcelliError('ERR_ACTIVATION', `Expected one of ${activations.join(', ')} for the activation of ${op} at ${callerLine()} but received '${kind}'`);
+  throw new OcelliError(
+    'ERR_ACTIVATION',
+    `Expected one of ${activations.join(', ')} for the activation of ${op} at ${callerLine()} but received '${kind}'`,
+  );
 }
 
 /** y = x w^T + bias, x [.., K]; several weights are joined along their rows, in one product. A kernel [out, c, kh, kw] is read as [out, c * kh * kw]. */
-export function linear(x: Value, weight: Parameter | readonly Parameter[], bias?: Parameter | readonly Parameter[], options: { act?: Activation } = {}): Value {
+export function linear(
+  x: Value,
+  weight: Parameter | readonly Parameter[],
+  bias?: Parameter | readonly Parameter[],
+  options: { act?: Activation } = {},
+): Value {
   const t = tracer();
   const weights = weight instanceof Parameter ? [weight] : [...weight];
   expectDtype(operand(x, 'linear', 'x'), 'act', 'linear', 'x');
   const k = weights[0]!.shape.slice(1).reduce((a, b) => a * b, 1);
   for (const w of weights) {
     if (w.shape.length < 2 || w.shape.slice(1).reduce((a, b) => a * b, 1) !== k) {
-      throw new OcelliError('ERR_SHAPE', `Expected weights [rows, ${k}] for linear at ${callerLine()} but received [${w.shape.join(', ')}] (${w.name})`);
+      throw new OcelliError(
+        'ERR_SHAPE',
+        `Expected weights [rows, ${k}] for linear at ${callerLine()} but received [${w.shape.join(', ')}] (${w.name})`,
+      );
     }
   }
-  if (x.rank === 0 || !sameDim(x.dim(-1), k)) throw shapeError('linear', 'x', `a last dimension of ${k} (the columns of ${weights[0]!.name})`, x);
+  if (x.rank === 0 || !sameDim(x.dim(-1), k))
+    throw shapeError('linear', 'x', `a last dimension of ${k} (the columns of ${weights[0]!.name})`, x);
   const n = weights.reduce((sum, w) => sum + w.shape[0]!, 0);
   let b: Value | null = null;
   if (bias !== undefined) {
     const biases = bias instanceof Parameter ? [bias] : [...bias];
-    if (biases.length !== weights.length || biases.some((p, i) => p.shape.length !== 1 || p.shape[0] !== weights[i]!.shape[0])) {
-      throw new OcelliError('ERR_SHAPE', `Expected one bias [rows] for each weight of linear at ${callerLine()} but received ${biases.map((p) => `[${p.shape.join(', ')}]`).join(', ')}`);
+    if (
+      biases.length !== weights.length ||
+      biases.some((p, i) => p.shape.length !== 1 || p.shape[0] !== weights[i]!.shape[0])
+    ) {
+      throw new OcelliError(
+        'ERR_SHAPE',
+        `Expected one bias [rows] for each weight of linear at ${callerLine()} but received ${biases.map((p) => `[${p.shape.join(', ')}]`).join(', ')}`,
+      );
     }
     b = t.weight(biases, false, [n]);
   }
@@ -97,12 +123,15 @@ export function layerNorm(x: Value, weight: Operand, bias: Operand | undefined, 
   const b = bias === undefined ? null : operand(bias, 'layerNorm', 'bias');
   checkNorm('layerNorm', operand(x, 'layerNorm', 'x'), w);
   if (b) checkNorm('layerNorm', x, b);
-  return tracer().op('layer_norm', [x, w, b], [{ shape: x.shape }], { eps: finite(options.eps, 'eps', 'layerNorm') })[0]!;
+  return tracer().op('layer_norm', [x, w, b], [{ shape: x.shape }], {
+    eps: finite(options.eps, 'eps', 'layerNorm'),
+  })[0]!;
 }
 
 function checkNorm(op: string, x: Value, w: Value): void {
   expectDtype(x, 'act', op, 'x');
-  if (w.rank !== 1 || x.rank === 0 || !sameDim(x.dim(-1), w.shape[0]!)) throw shapeError(op, 'weight', shapeText(x.shape.slice(-1)), w);
+  if (w.rank !== 1 || x.rank === 0 || !sameDim(x.dim(-1), w.shape[0]!))
+    throw shapeError(op, 'weight', shapeText(x.shape.slice(-1)), w);
 }
 
 export interface RopeOptions {
@@ -122,12 +151,25 @@ export function rope(x: Value, positions: Value, invFreq: Value, options: RopeOp
   expectDtype(operand(positions, 'rope', 'positions'), 'i32', 'rope', 'positions');
   if (x.rank !== 3) throw shapeError('rope', 'x', 'a shape [tokens, heads, headDim]', x);
   if (positions.rank < 1 || positions.rank > 2 || !sameDim(positions.dim(-1), x.shape[0]!)) {
-    throw shapeError('rope', 'positions', `a shape [${String(x.shape[0])}] or [axes, ${String(x.shape[0])}]`, positions);
+    throw shapeError(
+      'rope',
+      'positions',
+      `a shape [${String(x.shape[0])}] or [axes, ${String(x.shape[0])}]`,
+      positions,
+    );
   }
   const { rotary, style = 'half', scale, sections, interleaved } = options;
   const headDim = x.shape[2]!;
-  if (!Number.isInteger(rotary) || rotary <= 0 || rotary % 2 !== 0 || (typeof headDim === 'number' && rotary > headDim)) {
-    throw new OcelliError('ERR_SHAPE', `Expected an even number of at most ${String(headDim)} for rotary of rope at ${callerLine()} but received ${rotary}`);
+  if (
+    !Number.isInteger(rotary) ||
+    rotary <= 0 ||
+    rotary % 2 !== 0 ||
+    (typeof headDim === 'number' && rotary > headDim)
+  ) {
+    throw new OcelliError(
+      'ERR_SHAPE',
+      `Expected an even number of at most ${String(headDim)} for rotary of rope at ${callerLine()} but received ${rotary}`,
+    );
   }
   if (!sameShape(invFreq.shape, [rotary / 2])) throw shapeError('rope', 'invFreq', `[${rotary / 2}]`, invFreq);
   const attrs: Attrs = { rotary, style };
@@ -139,19 +181,30 @@ export function rope(x: Value, positions: Value, invFreq: Value, options: RopeOp
 
 /** Puts this step's keys and values [T, kvHeads, D] into the cache of `layer`. */
 export function kvStore(k: Value, v: Value, layer: number): void {
-  for (const [name, x] of [['k', k], ['v', v]] as const) {
+  for (const [name, x] of [
+    ['k', k],
+    ['v', v],
+  ] as const) {
     expectDtype(operand(x, 'kvStore', name), 'act', 'kvStore', name);
     if (x.rank !== 3) throw shapeError('kvStore', name, 'a shape [tokens, kvHeads, headDim]', x);
   }
-  if (!sameShape(k.shape.slice(0, 2), v.shape.slice(0, 2))) throw shapeError('kvStore', 'v', shapeText([...k.shape.slice(0, 2), v.shape[2]!]), v);
+  if (!sameShape(k.shape.slice(0, 2), v.shape.slice(0, 2)))
+    throw shapeError('kvStore', 'v', shapeText([...k.shape.slice(0, 2), v.shape[2]!]), v);
   const t = tracer();
-  t.kvShapes[layer] = { heads: fixed(k.shape[1]!, 'kvStore'), headDimK: fixed(k.shape[2]!, 'kvStore'), headDimV: fixed(v.shape[2]!, 'kvStore') };
+  t.kvShapes[layer] = {
+    heads: fixed(k.shape[1]!, 'kvStore'),
+    headDimK: fixed(k.shape[2]!, 'kvStore'),
+    headDimV: fixed(v.shape[2]!, 'kvStore'),
+  };
   t.op('kv_store', [k, v], [], { layer });
 }
 
 function fixed(d: Dim, op: string): number {
   if (typeof d === 'number') return d;
-  throw new OcelliError('ERR_SHAPE', `Expected a number for heads and head dimensions of ${op} at ${callerLine()} but received the size ${String(d)}`);
+  throw new OcelliError(
+    'ERR_SHAPE',
+    `Expected a number for heads and head dimensions of ${op} at ${callerLine()} but received the size ${String(d)}`,
+  );
 }
 
 export interface PagedAttentionOptions {
@@ -168,11 +221,16 @@ export function attentionPaged(q: Value, options: PagedAttentionOptions): Value 
   if (q.rank !== 3) throw shapeError('attentionPaged', 'q', 'a shape [tokens, heads, headDim]', q);
   const kv = tracer().kvShapes[options.layer];
   if (!kv) {
-    throw new OcelliError('ERR_TRACE', `Expected kvStore of layer ${options.layer} before attentionPaged at ${callerLine()} but there is none`);
+    throw new OcelliError(
+      'ERR_TRACE',
+      `Expected kvStore of layer ${options.layer} before attentionPaged at ${callerLine()} but there is none`,
+    );
   }
   const heads = fixed(q.shape[1]!, 'attentionPaged');
-  if (heads % kv.heads !== 0) throw shapeError('attentionPaged', 'q', `a multiple of the ${kv.heads} kv heads as its heads`, q);
-  if (!sameDim(q.shape[2]!, kv.headDimK)) throw shapeError('attentionPaged', 'q', `the keys' head dimension ${kv.headDimK}`, q);
+  if (heads % kv.heads !== 0)
+    throw shapeError('attentionPaged', 'q', `a multiple of the ${kv.heads} kv heads as its heads`, q);
+  if (!sameDim(q.shape[2]!, kv.headDimK))
+    throw shapeError('attentionPaged', 'q', `the keys' head dimension ${kv.headDimK}`, q);
   const attrs: Attrs = { layer: options.layer, scale: finite(options.scale, 'scale', 'attentionPaged') };
   if (options.window) attrs.window = options.window;
   if (options.softcap) attrs.softcap = options.softcap;
@@ -180,20 +238,42 @@ export function attentionPaged(q: Value, options: PagedAttentionOptions): Value 
 }
 
 /** Attention inside segments: [S, heads, D] with cuSeqlens [n + 1], or [B, L, heads, D] where each b is a segment. */
-export function attentionVarlen(q: Value, k: Value, v: Value, options: { scale: number; cuSeqlens?: Value; causal?: boolean }): Value {
-  for (const [name, x] of [['q', q], ['k', k], ['v', v]] as const) {
+export function attentionVarlen(
+  q: Value,
+  k: Value,
+  v: Value,
+  options: { scale: number; cuSeqlens?: Value; causal?: boolean },
+): Value {
+  for (const [name, x] of [
+    ['q', q],
+    ['k', k],
+    ['v', v],
+  ] as const) {
     expectDtype(operand(x, 'attentionVarlen', name), 'act', 'attentionVarlen', name);
     if (x.rank !== (options.cuSeqlens ? 3 : 4)) {
-      throw shapeError('attentionVarlen', name, options.cuSeqlens ? 'a shape [rows, heads, headDim]' : 'a shape [batch, rows, heads, headDim]', x);
+      throw shapeError(
+        'attentionVarlen',
+        name,
+        options.cuSeqlens ? 'a shape [rows, heads, headDim]' : 'a shape [batch, rows, heads, headDim]',
+        x,
+      );
     }
   }
-  if (!sameShape(q.shape.slice(0, -2), k.shape.slice(0, -2)) || !sameDim(q.dim(-1), k.dim(-1))) throw shapeError('attentionVarlen', 'k', `rows and head dimension of ${shapeText(q.shape)}`, k);
-  if (!sameShape(k.shape.slice(0, -1), v.shape.slice(0, -1))) throw shapeError('attentionVarlen', 'v', `rows and heads of ${shapeText(k.shape)}`, v);
-  if (fixed(q.dim(-2), 'attentionVarlen') % fixed(k.dim(-2), 'attentionVarlen') !== 0) throw shapeError('attentionVarlen', 'q', `a multiple of the ${String(k.dim(-2))} kv heads as its heads`, q);
+  if (!sameShape(q.shape.slice(0, -2), k.shape.slice(0, -2)) || !sameDim(q.dim(-1), k.dim(-1)))
+    throw shapeError('attentionVarlen', 'k', `rows and head dimension of ${shapeText(q.shape)}`, k);
+  if (!sameShape(k.shape.slice(0, -1), v.shape.slice(0, -1)))
+    throw shapeError('attentionVarlen', 'v', `rows and heads of ${shapeText(k.shape)}`, v);
+  if (fixed(q.dim(-2), 'attentionVarlen') % fixed(k.dim(-2), 'attentionVarlen') !== 0)
+    throw shapeError('attentionVarlen', 'q', `a multiple of the ${String(k.dim(-2))} kv heads as its heads`, q);
   if (options.cuSeqlens) expectDtype(options.cuSeqlens, 'i32', 'attentionVarlen', 'cuSeqlens');
   const attrs: Attrs = { scale: finite(options.scale, 'scale', 'attentionVarlen') };
   if (options.causal) attrs.causal = 1;
-  return tracer().op('attention_varlen', [q, k, v, options.cuSeqlens ?? null], [{ shape: [...q.shape.slice(0, -1), v.dim(-1)] }], attrs)[0]!;
+  return tracer().op(
+    'attention_varlen',
+    [q, k, v, options.cuSeqlens ?? null],
+    [{ shape: [...q.shape.slice(0, -1), v.dim(-1)] }],
+    attrs,
+  )[0]!;
 }
 
 export function act(x: Value, kind: Activation): Value {
@@ -204,7 +284,9 @@ export function act(x: Value, kind: Activation): Value {
 /** kind(first half of the last dimension) times its second half. */
 export function gatedAct(x: Value, kind: Activation): Value {
   expectDtype(operand(x, 'gatedAct', 'x'), 'act', 'gatedAct', 'x');
-  return tracer().op('gated_act', [x], [{ shape: [...x.shape.slice(0, -1), divDim(x.dim(-1), 2)] }], { kind: activation(kind, 'gatedAct') })[0]!;
+  return tracer().op('gated_act', [x], [{ shape: [...x.shape.slice(0, -1), divDim(x.dim(-1), 2)] }], {
+    kind: activation(kind, 'gatedAct'),
+  })[0]!;
 }
 
 /** a + b: b has a's shape, or its last dimensions, or is a number. */
@@ -220,13 +302,15 @@ function binary(op: 'add' | 'mul', a: Value, b: Operand | number): Value {
   expectDtype(operand(a, op, 'a'), 'act', op, 'a');
   if (typeof b === 'number') return tracer().op(op, [a], [{ shape: a.shape }], { value: finite(b, 'b', op) })[0]!;
   const right = operand(b, op, 'b');
-  if (right.rank > a.rank || !sameShape(a.shape.slice(a.rank - right.rank), right.shape)) throw shapeError(op, 'b', `${shapeText(a.shape)} or its last dimensions`, right);
+  if (right.rank > a.rank || !sameShape(a.shape.slice(a.rank - right.rank), right.shape))
+    throw shapeError(op, 'b', `${shapeText(a.shape)} or its last dimensions`, right);
   return tracer().op(op, [a, right], [{ shape: a.shape }])[0]!;
 }
 
 /** Joins values along one dimension; the other dimensions agree. */
 export function concat(parts: readonly Operand[], dim = 0): Value {
-  if (parts.length === 0) throw new OcelliError('ERR_OPERAND', `Expected at least one value for concat at ${callerLine()} but received none`);
+  if (parts.length === 0)
+    throw new OcelliError('ERR_OPERAND', `Expected at least one value for concat at ${callerLine()} but received none`);
   const values = parts.map((p, i) => operand(p, 'concat', `part ${i}`));
   const first = values[0]!;
   if (values.length === 1) return first;
@@ -247,13 +331,22 @@ export function patchify(x: Value, patch: number): Value {
   if (x.rank !== 4) throw shapeError('patchify', 'x', 'a shape [pictures, channels, height, width]', x);
   const [n, c, h, w] = x.shape as [Dim, Dim, Dim, Dim];
   const side = (d: Dim): Dim => (typeof d === 'number' ? Math.floor(d / patch) : divDim(d, patch));
-  return tracer().op('patchify', [x], [{ shape: [n, productOf([side(h), side(w)]), productOf([c, patch * patch])] }], { patch })[0]!;
+  return tracer().op('patchify', [x], [{ shape: [n, productOf([side(h), side(w)]), productOf([c, patch * patch])] }], {
+    patch,
+  })[0]!;
 }
 
 /** A table that the configuration fixes. float32 numbers must be float32 already (Math.fround). */
-export function constant(data: readonly number[], shape: readonly number[] = [data.length], dtype: 'f32' | 'i32' = 'f32'): Value {
+export function constant(
+  data: readonly number[],
+  shape: readonly number[] = [data.length],
+  dtype: 'f32' | 'i32' = 'f32',
+): Value {
   if (shape.reduce((a, b) => a * b, 1) !== data.length) {
-    throw new OcelliError('ERR_SHAPE', `Expected ${shape.reduce((a, b) => a * b, 1)} numbers for a constant [${shape.join(', ')}] at ${callerLine()} but received ${data.length}`);
+    throw new OcelliError(
+      'ERR_SHAPE',
+      `Expected ${shape.reduce((a, b) => a * b, 1)} numbers for a constant [${shape.join(', ')}] at ${callerLine()} but received ${data.length}`,
+    );
   }
   for (const x of data) finite(x, 'an element', 'constant');
   return tracer().constant(dtype === 'f32' ? data.map(Math.fround) : data, shape, dtype);
@@ -266,5 +359,8 @@ export function rowsOf(x: Value): Value {
 
 function finite(x: number, name: string, op: string): number {
   if (typeof x === 'number' && Number.isFinite(x)) return x;
-  throw new OcelliError('ERR_OPERAND', `Expected a finite number for ${name} of ${op} at ${callerLine()} but received ${String(x)}`);
+  throw new OcelliError(
+    'ERR_OPERAND',
+    `Expected a finite number for ${name} of ${op} at ${callerLine()} but received ${String(x)}`,
+  );
 }

@@ -88,13 +88,22 @@ export function traceModel(modelClass: TraceableClass, config: object): TracedMo
   const specs = modelClass.inputs?.(given) ?? {};
   checkSpecs(modelClass, specs);
   const model = new modelClass(given) as ModelInstance;
-  if (!(model instanceof Module)) throw new OcelliError('ERR_MODEL_CLASS', `Expected a model class that extends Module but received ${modelClass.name}`);
-  const axes = typeof modelClass.positionAxes === 'function' ? modelClass.positionAxes(given) : (modelClass.positionAxes ?? 1);
+  if (!(model instanceof Module))
+    throw new OcelliError(
+      'ERR_MODEL_CLASS',
+      `Expected a model class that extends Module but received ${modelClass.name}`,
+    );
+  const axes =
+    typeof modelClass.positionAxes === 'function' ? modelClass.positionAxes(given) : (modelClass.positionAxes ?? 1);
   const forms = modelClass.forms ?? [Object.keys(specs)];
   const traces = forms.map((form) => traceForm(modelClass, model, specs, form, axes));
 
   const main = traces.find((t) => t.trace.slots.length > 0) ?? traces[0];
-  if (!main) throw new OcelliError('ERR_MODEL_CLASS', `Expected at least one form of inputs for ${modelClass.name} but static forms is empty`);
+  if (!main)
+    throw new OcelliError(
+      'ERR_MODEL_CLASS',
+      `Expected at least one form of inputs for ${modelClass.name} but static forms is empty`,
+    );
   const text = emitText(main);
   for (const other of traces) if (other !== main) checkSameText(modelClass, main, other);
 
@@ -119,7 +128,13 @@ interface FormTrace {
   outputs: Record<string, Value>;
 }
 
-function traceForm(modelClass: TraceableClass, model: ModelInstance, specs: InputSpecs, form: readonly string[], axes: number): FormTrace {
+function traceForm(
+  modelClass: TraceableClass,
+  model: ModelInstance,
+  specs: InputSpecs,
+  form: readonly string[],
+  axes: number,
+): FormTrace {
   const trace = new Tracer();
   const T = SymbolicDim.of('T');
   const outputs = trace.run(model, (): Record<string, Value> => {
@@ -131,32 +146,48 @@ function traceForm(modelClass: TraceableClass, model: ModelInstance, specs: Inpu
     };
     for (const name of form) {
       const spec = specs[name];
-      if (!spec) throw new OcelliError('ERR_MODEL_CLASS', `Expected the inputs of ${modelClass.name}.forms to be declared by static inputs but '${name}' is not`);
+      if (!spec)
+        throw new OcelliError(
+          'ERR_MODEL_CLASS',
+          `Expected the inputs of ${modelClass.name}.forms to be declared by static inputs but '${name}' is not`,
+        );
       const shape = spec.shape.map((d): Dim => (typeof d === 'string' ? SymbolicDim.of(d) : d));
       inputs[name] = trace.input(name, shape, dtypeOf(spec), spec.kind ?? 'data', 'encoder');
     }
     const hidden = model.forward(inputs);
     if (!(hidden instanceof Value)) {
-      throw new OcelliError('ERR_MODEL_CLASS', `Expected a value [tokens, width] from ${modelClass.name}.forward but received ${hidden === undefined ? 'undefined' : typeof hidden}`);
+      throw new OcelliError(
+        'ERR_MODEL_CLASS',
+        `Expected a value [tokens, width] from ${modelClass.name}.forward but received ${hidden === undefined ? 'undefined' : typeof hidden}`,
+      );
     }
     if (hidden.rank !== 2 || !sameDim(hidden.shape[0]!, T)) {
-      throw new OcelliError('ERR_SHAPE', `Expected hidden rows [T, width] from ${modelClass.name}.forward but received ${hidden.toString()}`);
+      throw new OcelliError(
+        'ERR_SHAPE',
+        `Expected hidden rows [T, width] from ${modelClass.name}.forward but received ${hidden.toString()}`,
+      );
     }
     // Encoders hand over one tensor: their outputs side by side.
     for (const [modality, parts] of modalities(trace)) {
       if (parts.length > 0) trace.encoderOutputs.set(modality, concat(parts, 1));
     }
     if (!model.computeLogits) return { hidden };
-    const rows = trace.textInput('sampleRows', () => trace.input('sampleRows', [SymbolicDim.of('S')], 'i32', 'rowIndex', 'text'));
+    const rows = trace.textInput('sampleRows', () =>
+      trace.input('sampleRows', [SymbolicDim.of('S')], 'i32', 'rowIndex', 'text'),
+    );
     const logits = model.computeLogits(gatherRows(hidden, rows));
     if (!(logits instanceof Value) || logits.rank !== 2 || typeof logits.shape[1] !== 'number') {
-      throw new OcelliError('ERR_SHAPE', `Expected logits [S, vocabulary] from ${modelClass.name}.computeLogits but received ${String(logits)}`);
+      throw new OcelliError(
+        'ERR_SHAPE',
+        `Expected logits [S, vocabulary] from ${modelClass.name}.computeLogits but received ${String(logits)}`,
+      );
     }
     return { logits };
   });
   const features = trace.slots[0]?.source;
   // The width of a feature row is known only now that every border call has been seen.
-  if (features?.kind === 'slice') (features.of as { shape: readonly Dim[] }).shape = [SymbolicDim.of('F'), featureWidth(trace)];
+  if (features?.kind === 'slice')
+    (features.of as { shape: readonly Dim[] }).shape = [SymbolicDim.of('F'), featureWidth(trace)];
   return { form, trace, outputs };
 }
 
@@ -180,7 +211,12 @@ function emitText({ trace, outputs }: FormTrace, withoutFeatures = false): Progr
 
 function encodersOf({ form, trace }: FormTrace): TracedEncoder[] {
   return [...trace.encoderOutputs].map(([modality, features]) => {
-    const program = emitProgram(trace, { name: `encoder:${modality}:${form.join('+')}`, outputs: { features }, side: 'encoder', symbols: [] });
+    const program = emitProgram(trace, {
+      name: `encoder:${modality}:${form.join('+')}`,
+      outputs: { features },
+      side: 'encoder',
+      symbols: [],
+    });
     return { modality, form, program: program.ops.length === 0 ? null : program };
   });
 }
@@ -188,19 +224,31 @@ function encodersOf({ form, trace }: FormTrace): TracedEncoder[] {
 /** Every form must leave the same text program; one without items may lack the rows that bring features in. */
 function checkSameText(modelClass: TraceableClass, main: FormTrace, other: FormTrace): void {
   const bare = other.trace.slots.length === 0 && main.trace.slots.length > 0;
-  const [a, b] = [emitText(main, bare), emitText(other)].map((p) => JSON.stringify({ ...p, taps: {}, values: p.values.map((v) => ({ ...v, path: '' })) }));
+  const [a, b] = [emitText(main, bare), emitText(other)].map((p) =>
+    JSON.stringify({ ...p, taps: {}, values: p.values.map((v) => ({ ...v, path: '' })) }),
+  );
   if (a === b) return;
-  throw new OcelliError('ERR_TRACE_FORMS', `Expected every form of ${modelClass.name} to leave the same text program but [${other.form.join(', ')}] and [${main.form.join(', ')}] differ`, {
-    hint: 'What a picture changes in the text model goes through mergeMultimodal or addMultimodal.',
-  });
+  throw new OcelliError(
+    'ERR_TRACE_FORMS',
+    `Expected every form of ${modelClass.name} to leave the same text program but [${other.form.join(', ')}] and [${main.form.join(', ')}] differ`,
+    {
+      hint: 'What a picture changes in the text model goes through mergeMultimodal or addMultimodal.',
+    },
+  );
 }
 
-function kvGroup(modelClass: TraceableClass, trace: Tracer): Pick<TracedModel, 'kvLayers' | 'kvHeads' | 'headDimK' | 'headDimV'> {
+function kvGroup(
+  modelClass: TraceableClass,
+  trace: Tracer,
+): Pick<TracedModel, 'kvLayers' | 'kvHeads' | 'headDimK' | 'headDimV'> {
   const [first] = trace.kvShapes;
   if (!first) return { kvLayers: 0, kvHeads: 0, headDimK: 0, headDimV: 0 };
   for (const [layer, s] of trace.kvShapes.entries()) {
     if (!s || s.heads !== first.heads || s.headDimK !== first.headDimK || s.headDimV !== first.headDimV) {
-      throw new OcelliError('ERR_TRACE', `Expected ${first.heads} kv heads of ${first.headDimK} in every layer of ${modelClass.name} but layer ${layer} has ${s ? `${s.heads} of ${s.headDimK}` : 'none'}`);
+      throw new OcelliError(
+        'ERR_TRACE',
+        `Expected ${first.heads} kv heads of ${first.headDimK} in every layer of ${modelClass.name} but layer ${layer} has ${s ? `${s.heads} of ${s.headDimK}` : 'none'}`,
+      );
     }
   }
   return { kvLayers: trace.kvShapes.length, kvHeads: first.heads, headDimK: first.headDimK, headDimV: first.headDimV };
@@ -212,13 +260,19 @@ function dtypeOf(spec: InputSpec): ProgramDType {
 
 function checkSpecs(modelClass: TraceableClass, specs: InputSpecs): void {
   for (const [name, spec] of Object.entries(specs)) {
-    const bad = (what: string): OcelliError => new OcelliError('ERR_MODEL_CLASS', `Expected ${what} for the input '${name}' of ${modelClass.name}`);
-    if (['inputIds', 'positions', 'kvCaches', 'attnMetadata', 'features', 'featureRows', 'sampleRows'].includes(name)) throw bad('a name that the engine does not use');
-    if (spec.dtype !== 'float32' && spec.dtype !== 'int32') throw bad(`dtype 'float32' or 'int32' but received '${String(spec.dtype)}'`);
+    const bad = (what: string): OcelliError =>
+      new OcelliError('ERR_MODEL_CLASS', `Expected ${what} for the input '${name}' of ${modelClass.name}`);
+    if (['inputIds', 'positions', 'kvCaches', 'attnMetadata', 'features', 'featureRows', 'sampleRows'].includes(name))
+      throw bad('a name that the engine does not use');
+    if (spec.dtype !== 'float32' && spec.dtype !== 'int32')
+      throw bad(`dtype 'float32' or 'int32' but received '${String(spec.dtype)}'`);
     for (const d of spec.shape) {
-      if (typeof d === 'number' ? !Number.isSafeInteger(d) || d <= 0 : !/^[A-Za-z]\w*$/.test(d)) throw bad(`positive sizes or symbol names but received '${String(d)}'`);
-      if (typeof d === 'string' && reserved.has(d)) throw bad(`symbols other than T, S and F, which are the engine's, but received '${d}'`);
+      if (typeof d === 'number' ? !Number.isSafeInteger(d) || d <= 0 : !/^[A-Za-z]\w*$/.test(d))
+        throw bad(`positive sizes or symbol names but received '${String(d)}'`);
+      if (typeof d === 'string' && reserved.has(d))
+        throw bad(`symbols other than T, S and F, which are the engine's, but received '${d}'`);
     }
-    if (spec.kind === 'rowIndex' && (spec.of === undefined || !specs[spec.of])) throw bad(`'of' to name another input but received '${String(spec.of)}'`);
+    if (spec.kind === 'rowIndex' && (spec.of === undefined || !specs[spec.of]))
+      throw bad(`'of' to name another input but received '${String(spec.of)}'`);
   }
 }

@@ -1,7 +1,7 @@
 import { OcelliError } from '../errors';
 import { callerLine } from './caller';
 import type { Dim } from './dim';
-import { Module, Parameter } from './module';
+import type { Module, Parameter } from './module';
 import type { InputKind, ProgramDType } from './program';
 import { Value, type Source } from './value';
 
@@ -28,9 +28,19 @@ let current: Tracer | undefined;
 /** The tracer at work; ops called outside a trace are a mistake of their author. */
 export function tracer(): Tracer {
   if (current) return current;
-  throw new OcelliError('ERR_NO_TRACE', `Expected a call from a model's forward at ${callerLine()} but no model is being traced`, {
-    hint: 'Functions of ocelli/nn record ops of a program; call them in forward only.',
-  });
+  throw new OcelliError(
+    'ERR_NO_TRACE',
+    `Expected a call from a model's forward at ${callerLine()} but no model is being traced`,
+    {
+      hint: 'Functions of ocelli/nn record ops of a program; call them in forward only.',
+    },
+  );
+}
+
+function setCurrent(next: Tracer | undefined): Tracer | undefined {
+  const previous = current;
+  current = next;
+  return previous;
 }
 
 /** Records the ops that one run of forward makes. */
@@ -63,8 +73,7 @@ export class Tracer {
   run<T>(root: Module, body: () => T): T {
     const modules = root.namedModules();
     for (const [name, parameter] of root.namedParameters()) parameter.name = name;
-    const previous = current;
-    current = this;
+    const previous = setCurrent(this);
     // An own property shadows the class's method for the time of the trace: authors call `this.mlp.forward(x)` as they would
     // anywhere, and the path comes for free.
     const shadowed: [Module, PropertyDescriptor | undefined][] = [];
@@ -80,7 +89,7 @@ export class Tracer {
     try {
       return body();
     } finally {
-      current = previous;
+      setCurrent(previous);
       for (const [module, own] of shadowed) {
         if (own) Object.defineProperty(module, 'forward', own);
         else delete (module as Partial<Module>).forward;
@@ -112,7 +121,12 @@ export class Tracer {
     return value;
   }
 
-  op(op: string, inputs: (Value | null)[], outputs: { shape: readonly Dim[]; dtype?: ProgramDType }[], attrs: Attrs = {}): Value[] {
+  op(
+    op: string,
+    inputs: (Value | null)[],
+    outputs: { shape: readonly Dim[]; dtype?: ProgramDType }[],
+    attrs: Attrs = {},
+  ): Value[] {
     for (const v of inputs) if (v) this.own(v, op);
     const made = outputs.map((o) => this.newValue(o.shape, o.dtype ?? 'act', { kind: 'op', index: this.ops.length }));
     this.ops.push({ op, inputs, outputs: made, attrs, path: this.path });
@@ -136,12 +150,22 @@ export class Tracer {
   /** Values of an earlier trace (kept in an attribute, say) have no place in this one. */
   own(value: Value, op: string): void {
     if (this.values[value.id] === value) return;
-    throw new OcelliError('ERR_TRACE', `Expected a value of this trace for ${op} at ${callerLine()} but received one of another trace`, {
-      hint: 'Do not keep values in attributes between calls of forward.',
-    });
+    throw new OcelliError(
+      'ERR_TRACE',
+      `Expected a value of this trace for ${op} at ${callerLine()} but received one of another trace`,
+      {
+        hint: 'Do not keep values in attributes between calls of forward.',
+      },
+    );
   }
 
-  input(name: string, shape: readonly Dim[], dtype: ProgramDType, inputKind: InputKind, side: 'text' | 'encoder'): Value {
+  input(
+    name: string,
+    shape: readonly Dim[],
+    dtype: ProgramDType,
+    inputKind: InputKind,
+    side: 'text' | 'encoder',
+  ): Value {
     return this.newValue(shape, dtype, { kind: 'input', name, inputKind, side });
   }
 
@@ -158,7 +182,10 @@ export class Tracer {
     if (!value) {
       for (const p of parts) {
         if (p.name === '') {
-          throw new OcelliError('ERR_PARAMETER', `Expected a parameter that is an attribute of the model at ${callerLine()} but received one that no attribute leads to`);
+          throw new OcelliError(
+            'ERR_PARAMETER',
+            `Expected a parameter that is an attribute of the model at ${callerLine()} but received one that no attribute leads to`,
+          );
         }
       }
       this.weights.set(key, (value = this.newValue(shape, 'act', { kind: 'weight', parts, linear })));

@@ -1,13 +1,17 @@
 import { OcelliError } from '../errors';
 import { callerLine } from './caller';
 import { divDim, mulDim, productOf, sameDim, shapeText, subDim, type Dim } from './dim';
+import { Parameter } from './module';
 import { tracer } from './tracer';
 import type { Value } from './value';
 
 export function axis(value: Value, dim: number, op: string): number {
   const i = dim < 0 ? value.rank + dim : dim;
   if (Number.isInteger(i) && i >= 0 && i < value.rank) return i;
-  throw new OcelliError('ERR_SHAPE', `Expected a dimension of ${shapeText(value.shape)} for ${op} at ${callerLine()} but received ${dim}`);
+  throw new OcelliError(
+    'ERR_SHAPE',
+    `Expected a dimension of ${shapeText(value.shape)} for ${op} at ${callerLine()} but received ${dim}`,
+  );
 }
 
 /** Elements [start, end) of one dimension: a view. Negative numbers count from the end; end absent: to the end. */
@@ -21,11 +25,18 @@ export function slice(x: Value, dim: number, start: Dim, end?: Dim): Value {
   const length = subDim(to, from);
   if (typeof from === 'number' && typeof length === 'number') {
     if (from < 0 || length < 0 || (typeof size === 'number' && from + length > size)) {
-      throw new OcelliError('ERR_SHAPE', `Expected a range inside ${String(size)} for slice of dimension ${d} at ${callerLine()} but received [${String(start)}, ${String(end ?? size)})`);
+      throw new OcelliError(
+        'ERR_SHAPE',
+        `Expected a range inside ${String(size)} for slice of dimension ${d} at ${callerLine()} but received [${String(start)}, ${String(end ?? size)})`,
+      );
     }
   }
   if (sameDim(from, 0) && sameDim(length, size)) return x;
-  return t.newValue(x.shape.map((s, i) => (i === d ? length : s)), x.dtype, { kind: 'slice', of: x, dim: d, start: from });
+  return t.newValue(
+    x.shape.map((s, i) => (i === d ? length : s)),
+    x.dtype,
+    { kind: 'slice', of: x, dim: d, start: from },
+  );
 }
 
 function fromEnd(i: Dim, size: Dim): Dim {
@@ -37,7 +48,10 @@ export function split(x: Value, sizes: readonly number[], dim = -1): Value[] {
   const d = axis(x, dim, 'split');
   const total = sizes.reduce((a, b) => a + b, 0);
   if (!sameDim(x.shape[d]!, total)) {
-    throw new OcelliError('ERR_SHAPE', `Expected sizes that add up to ${String(x.shape[d])} for split of ${shapeText(x.shape)} at ${callerLine()} but received ${sizes.join(' + ')} = ${total}`);
+    throw new OcelliError(
+      'ERR_SHAPE',
+      `Expected sizes that add up to ${String(x.shape[d])} for split of ${shapeText(x.shape)} at ${callerLine()} but received ${sizes.join(' + ')} = ${total}`,
+    );
   }
   let start = 0;
   return sizes.map((size) => {
@@ -48,8 +62,9 @@ export function split(x: Value, sizes: readonly number[], dim = -1): Value[] {
 }
 
 /** The same elements in another shape: a view. One size may be -1. */
-export function reshape(x: Value, shape: readonly Dim[]): Value {
+export function reshape(from: Value | Parameter, shape: readonly Dim[]): Value {
   const t = tracer();
+  const x = from instanceof Parameter ? t.weight([from], false, from.shape) : from;
   t.own(x, 'reshape');
   const open = shape.indexOf(-1);
   const result = [...shape];
@@ -70,7 +85,10 @@ export function expand(x: Value, shape: readonly Dim[]): Value {
   const t = tracer();
   t.own(x, 'expand');
   if (shape.length !== x.rank || shape.some((d, i) => !sameDim(d, x.shape[i]!) && x.shape[i] !== 1)) {
-    throw new OcelliError('ERR_SHAPE', `Expected the shape ${shapeText(x.shape)} with larger sizes in place of 1 for expand at ${callerLine()} but received ${shapeText(shape)}`);
+    throw new OcelliError(
+      'ERR_SHAPE',
+      `Expected the shape ${shapeText(x.shape)} with larger sizes in place of 1 for expand at ${callerLine()} but received ${shapeText(shape)}`,
+    );
   }
   if (shape.every((d, i) => sameDim(d, x.shape[i]!))) return x;
   return t.newValue(shape, x.dtype, { kind: 'expand', of: x });
@@ -105,5 +123,8 @@ function quotient(x: Value, shape: readonly Dim[], known: readonly Dim[]): Dim {
 }
 
 function reshapeError(x: Value, shape: readonly Dim[], why: string): OcelliError {
-  return new OcelliError('ERR_SHAPE', `Expected a shape with the elements of ${shapeText(x.shape)} for reshape at ${callerLine()} but received ${shapeText(shape)}: ${why}`);
+  return new OcelliError(
+    'ERR_SHAPE',
+    `Expected a shape with the elements of ${shapeText(x.shape)} for reshape at ${callerLine()} but received ${shapeText(shape)}: ${why}`,
+  );
 }

@@ -16,5 +16,9 @@ const byName: Readonly<Record<string, Activation>> = {
 export function activationOf(name: string, field = 'hidden_act'): Activation {
   const kind = Object.hasOwn(byName, name) ? byName[name] : undefined;
   if (kind) return kind;
-  throw new OcelliError('ERR_CONFIG', `Expected one of ${Object.keys(byName).join(', ')} for ${field} but received '${String(name)}'`, { details: { field } });
+  throw new OcelliError(
+    'ERR_CONFIG',
+    `Expected one of ${Object.keys(byName).join(', ')} for ${field} but received '${String(name)}'`,
+    { details: { field } },
+  );
 }

@@ -28,9 +28,16 @@ export class Linear extends Module {
 export function mergedLinear(x: Value, layers: readonly Linear[]): Value {
   const biases = layers.map((l) => l.bias).filter((b) => b !== undefined);
   if (biases.length !== 0 && biases.length !== layers.length) {
-    throw new OcelliError('ERR_OPERAND', `Expected all layers of mergedLinear at ${callerLine()} to have a bias, or none, but ${biases.length} of ${layers.length} have one`);
+    throw new OcelliError(
+      'ERR_OPERAND',
+      `Expected all layers of mergedLinear at ${callerLine()} to have a bias, or none, but ${biases.length} of ${layers.length} have one`,
+    );
   }
-  return linear(x, layers.map((l) => l.weight), biases.length === 0 ? undefined : biases);
+  return linear(
+    x,
+    layers.map((l) => l.weight),
+    biases.length === 0 ? undefined : biases,
+  );
 }
 
 /** Rows of a table by token id. */

@@ -63,7 +63,11 @@ function scaledFrequencies(rotaryDim: number, theta: number, scaling: RopeScalin
     case 'llama3':
       return llama3Frequencies(plain, scaling!);
     default:
-      throw new OcelliError('ERR_CONFIG', `Expected one of default, linear, dynamic, llama3 for rope_scaling.rope_type but received '${type}'`, { details: { field: 'rope_scaling.rope_type' } });
+      throw new OcelliError(
+        'ERR_CONFIG',
+        `Expected one of default, linear, dynamic, llama3 for rope_scaling.rope_type but received '${type}'`,
+        { details: { field: 'rope_scaling.rope_type' } },
+      );
   }
 }
 
@@ -85,7 +89,11 @@ function llama3Frequencies(plain: number[], scaling: RopeScaling): number[] {
 function field(scaling: RopeScaling, name: string, type: string): number {
   const value = scaling[name];
   if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value;
-  throw new OcelliError('ERR_CONFIG', `Expected a positive number for rope_scaling.${name} of rope_type '${type}' but received ${JSON.stringify(value)}`, {
-    details: { field: `rope_scaling.${name}` },
-  });
+  throw new OcelliError(
+    'ERR_CONFIG',
+    `Expected a positive number for rope_scaling.${name} of rope_type '${type}' but received ${JSON.stringify(value)}`,
+    {
+      details: { field: `rope_scaling.${name}` },
+    },
+  );
 }

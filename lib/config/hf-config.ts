@@ -1,0 +1,226 @@
+/** config.json of either generation -> one form: defaults filled in, rope_theta and rope_scaling beside each other. */
+import { OcelliError } from '../errors';
+import { defaultsOf, partsOf } from './families';
+import { isObject, kindOf, type JsonObject } from './json-file';
+
+export function configError(field: string, expected: string, received: unknown, hint?: string): OcelliError {
+  return new OcelliError(
+    'ERR_CONFIG',
+    `Expected ${expected} for ${field} in config.json but received ${received === undefined ? 'nothing' : kindOf(received)}`,
+    { hint, details: { field } },
+  );
+}
+
+/** Completes and checks the configuration of a model and of its parts. The result is frozen. */
+export function completeConfig(raw: JsonObject): JsonObject {
+  const modelType = raw.model_type;
+  if (typeof modelType !== 'string' || modelType === '') throw configError('model_type', 'a string', modelType);
+  const parts = partsOf(modelType);
+  const config: JsonObject = { ...defaultsOf(modelType), ...withoutUndefined(raw) };
+  if (config.image_token_index === undefined || raw.image_token_index === undefined) {
+    // transformers 5 renamed it.
+    if (raw.image_token_id !== undefined) config.image_token_index = raw.image_token_id;
+  }
+  if (raw.text_config !== undefined || parts.text !== undefined) {
+    const text = partOf(raw, 'text_config');
+    config.text_config = completeText({ model_type: parts.text, ...inherited(raw), ...text }, 'text_config.');
+  } else {
+    Object.assign(config, completeText(raw, ''));
+  }
+  if (raw.vision_config !== undefined || parts.vision !== undefined) {
+    const absent = raw.vision_config === undefined || raw.vision_config === null;
+    config.vision_config = completeVision(
+      { model_type: parts.vision, ...(absent ? parts.visionDefaults : {}), ...partOf(raw, 'vision_config') },
+      'vision_config.',
+    );
+  }
+  if (parts.text !== undefined) checkComposite(config);
+  return deepFreeze(config);
+}
+
+/** The part that the language model is built from: text_config, or the configuration itself. */
+export function textConfigOf(config: JsonObject): JsonObject {
+  return isObject(config.text_config) ? config.text_config : config;
+}
+
+function partOf(raw: JsonObject, name: string): JsonObject {
+  const part = raw[name];
+  if (part === undefined || part === null) return {};
+  if (!isObject(part)) throw configError(name, 'an object', part);
+  return withoutUndefined(part);
+}
+
+/** transformers 5 writes these beside text_config only. */
+function inherited(raw: JsonObject): JsonObject {
+  const fields: JsonObject = {};
+  for (const name of ['tie_word_embeddings', 'torch_dtype', 'dtype']) {
+    if (raw[name] !== undefined && raw[name] !== null) fields[name] = raw[name];
+  }
+  return fields;
+}
+
+function completeText(raw: JsonObject, prefix: string): JsonObject {
+  const modelType = raw.model_type;
+  if (typeof modelType !== 'string') throw configError(`${prefix}model_type`, 'a string', modelType);
+  const defaults = defaultsOf(modelType);
+  if (Object.keys(defaults).length === 0) return { ...withoutUndefined(raw), ...completeRope(raw, {}, prefix) };
+  const config: JsonObject = { ...defaults, ...withoutNull(raw, ['sliding_window', 'rope_scaling']) };
+  for (const f of [
+    'vocab_size',
+    'hidden_size',
+    'intermediate_size',
+    'num_hidden_layers',
+    'num_attention_heads',
+    'max_position_embeddings',
+  ]) {
+    positiveInteger(config, f, prefix);
+  }
+  const hidden = config.hidden_size as number;
+  const heads = config.num_attention_heads as number;
+  config.num_key_value_heads ??= heads;
+  positiveInteger(config, 'num_key_value_heads', prefix);
+  if (heads % (config.num_key_value_heads as number) !== 0) {
+    throw configError(
+      `${prefix}num_key_value_heads`,
+      `a divisor of num_attention_heads ${heads}`,
+      config.num_key_value_heads,
+    );
+  }
+  if (config.head_dim === undefined) {
+    if (hidden % heads !== 0)
+      throw configError(
+        `${prefix}num_attention_heads`,
+        `a divisor of hidden_size ${hidden}, as head_dim is absent,`,
+        heads,
+      );
+    config.head_dim = hidden / heads;
+  }
+  positiveInteger(config, 'head_dim', prefix);
+  positiveNumber(config, 'rms_norm_eps', prefix);
+  text(config, 'hidden_act', prefix);
+  for (const f of ['tie_word_embeddings', 'attention_bias', 'mlp_bias', 'use_sliding_window'])
+    boolean(config, f, prefix);
+  if (config.sliding_window !== null && config.sliding_window !== undefined)
+    positiveInteger(config, 'sliding_window', prefix);
+  return Object.assign(config, completeRope(raw, defaults, prefix));
+}
+
+/** rope_theta and rope_scaling, or both in rope_parameters (transformers 5). Given twice they must agree. */
+function completeRope(raw: JsonObject, defaults: JsonObject, prefix: string): JsonObject {
+  const parameters = raw.rope_parameters;
+  if (parameters !== undefined && parameters !== null && !isObject(parameters)) {
+    throw configError(`${prefix}rope_parameters`, 'an object', parameters);
+  }
+  const inside = isObject(parameters) ? parameters.rope_theta : undefined;
+  const outside = raw.rope_theta ?? undefined;
+  if (inside !== undefined && outside !== undefined && inside !== outside) {
+    throw configError(
+      `${prefix}rope_theta`,
+      `the ${String(inside)} of rope_parameters.rope_theta`,
+      outside,
+      'The two contradict each other; keep one.',
+    );
+  }
+  const theta = inside ?? outside ?? defaults.rope_theta;
+  const config: JsonObject = {};
+  if (theta !== undefined) {
+    if (typeof theta !== 'number' || !(theta > 0)) throw configError(`${prefix}rope_theta`, 'a positive number', theta);
+    config.rope_theta = theta;
+  }
+  let scaling = raw.rope_scaling ?? undefined;
+  if (scaling !== undefined && !isObject(scaling)) throw configError(`${prefix}rope_scaling`, 'an object', scaling);
+  if (isObject(parameters)) {
+    const { rope_theta: _theta, partial_rotary_factor: partial, ...rest } = parameters;
+    if (typeof partial === 'number') config.partial_rotary_factor = partial;
+    if (typeof rest.rope_type === 'string' && rest.rope_type !== 'default') {
+      const given = isObject(scaling) ? (scaling.rope_type ?? scaling.type) : undefined;
+      if (given !== undefined && given !== rest.rope_type) {
+        throw configError(
+          `${prefix}rope_scaling.rope_type`,
+          `the '${rest.rope_type}' of rope_parameters.rope_type`,
+          given,
+        );
+      }
+      scaling = rest;
+    } else if (rest.mrope_section !== undefined) scaling ??= rest;
+  }
+  config.rope_scaling = scaling ?? null;
+  return config;
+}
+
+function completeVision(raw: JsonObject, prefix: string): JsonObject {
+  const modelType = raw.model_type;
+  if (typeof modelType !== 'string') throw configError(`${prefix}model_type`, 'a string', modelType);
+  const defaults = defaultsOf(modelType);
+  const config: JsonObject = { ...defaults, ...withoutNull(raw, []) };
+  for (const f of Object.keys(defaults)) {
+    if (typeof defaults[f] !== 'number') text(config, f, prefix);
+    else if (f.endsWith('_eps')) positiveNumber(config, f, prefix);
+    else positiveInteger(config, f, prefix);
+  }
+  const { hidden_size: hidden, num_attention_heads: heads } = config;
+  if (typeof hidden === 'number' && typeof heads === 'number' && hidden % heads !== 0) {
+    throw configError(`${prefix}num_attention_heads`, `a divisor of hidden_size ${hidden}`, heads);
+  }
+  return config;
+}
+
+function checkComposite(config: JsonObject): void {
+  const text_config = config.text_config as JsonObject;
+  const token = config.image_token_index;
+  if (token !== undefined && (!Number.isSafeInteger(token) || (token as number) < 0))
+    throw configError('image_token_index', 'a token id', token);
+  const vocab = text_config.vocab_size;
+  if (typeof token === 'number' && typeof vocab === 'number' && token >= vocab) {
+    throw configError('image_token_index', `a token id below text_config.vocab_size ${vocab}`, token);
+  }
+  const strategy = config.vision_feature_select_strategy;
+  if (strategy !== undefined && strategy !== 'default' && strategy !== 'full') {
+    throw configError('vision_feature_select_strategy', "'default' or 'full'", strategy);
+  }
+  const layer = config.vision_feature_layer;
+  const layers: unknown[] = Array.isArray(layer) ? layer : [layer];
+  if (layer !== undefined && (layers.length === 0 || !layers.every(Number.isSafeInteger))) {
+    throw configError('vision_feature_layer', 'an integer or a list of integers', layer);
+  }
+}
+
+function positiveInteger(config: JsonObject, field: string, prefix: string): void {
+  const value = config[field];
+  if (!Number.isSafeInteger(value) || (value as number) <= 0 || (value as number) > 1e9)
+    throw configError(prefix + field, 'a positive integer', value);
+}
+
+function positiveNumber(config: JsonObject, field: string, prefix: string): void {
+  const value = config[field];
+  if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0)
+    throw configError(prefix + field, 'a positive number', value);
+}
+
+function text(config: JsonObject, field: string, prefix: string): void {
+  if (typeof config[field] !== 'string') throw configError(prefix + field, 'a string', config[field]);
+}
+
+function boolean(config: JsonObject, field: string, prefix: string): void {
+  const value = config[field];
+  if (value !== undefined && typeof value !== 'boolean') throw configError(prefix + field, 'true or false', value);
+}
+
+function withoutUndefined(raw: JsonObject): JsonObject {
+  return Object.fromEntries(Object.entries(raw).filter(([name, value]) => value !== undefined && name !== '__proto__'));
+}
+
+/** null means absent, but for fields where it says "none". */
+function withoutNull(raw: JsonObject, nullable: readonly string[]): JsonObject {
+  return Object.fromEntries(
+    Object.entries(withoutUndefined(raw)).filter(([name, value]) => value !== null || nullable.includes(name)),
+  );
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value);
+    for (const inner of Object.values(value)) deepFreeze(inner);
+  }
+  return value;
+}

@@ -1,0 +1,107 @@
+/** Architecture -> model class. Built-in ones are imported when a checkpoint names them. */
+import { setModelClassResolver, type ResolvedModelClass } from '../config/model-config';
+import type { ModelClass } from '../config/model-class';
+import { OcelliError } from '../errors';
+import type { DummyDataFactory, InputProcessor } from '../inputs/registry';
+import { INPUT_REGISTRY, MULTIMODAL_REGISTRY } from '../multimodal';
+import type * as Llama from './llama';
+import type * as Llava from './llava';
+import type { InputMapper, MaxTokens } from '../multimodal';
+
+export interface ModelHooks {
+  imageInputMapper?: InputMapper | true;
+  maxImageTokens?: MaxTokens;
+  dummyData?: DummyDataFactory;
+  inputProcessor?: InputProcessor;
+}
+
+type Loader = () => Promise<ModelClass>;
+
+/* eslint-disable @typescript-eslint/no-require-imports -- import() inside CommonJS is an ES import, which test runners' vm contexts refuse */
+const llama: Loader = async () => (require('./llama') as typeof Llama).LlamaForCausalLM;
+const llava: Loader = async () => (require('./llava') as typeof Llava).LlavaForConditionalGeneration;
+/* eslint-enable */
+
+const models = new Map<string, Loader>([
+  ['LlamaForCausalLM', llama],
+  ['MistralForCausalLM', llama],
+  ['Qwen2ForCausalLM', llama],
+  ['Qwen3ForCausalLM', llama],
+  ['LlavaForConditionalGeneration', llava],
+]);
+
+/**
+ * Adds a model, or replaces one. `hooks` are the decorators of the class in one plain call; a class that is imported lazily
+ * gets them when it is.
+ */
+export function registerModel(architecture: string, model: ModelClass | (() => Promise<ModelClass>), hooks?: ModelHooks): void {
+  if (typeof architecture !== 'string' || architecture === '') {
+    throw new OcelliError('ERR_REGISTRY', `Expected the name of an architecture for registerModel but received ${String(architecture)}`, {
+      hint: "It is what config.json lists under 'architectures'.",
+    });
+  }
+  if (typeof model !== 'function') {
+    throw new OcelliError('ERR_REGISTRY', `Expected a model class, or a function that imports one, for '${architecture}' but received ${typeof model}`);
+  }
+  if (models.has(architecture)) {
+    process.emitWarning(`The architecture '${architecture}' already has a model; the new one replaces it`, { code: 'WARN_REREGISTERED', type: 'OcelliWarning' });
+  }
+  if (isClass(model)) {
+    applyHooks(model, hooks);
+    models.set(architecture, () => Promise.resolve(model));
+    return;
+  }
+  let loaded: Promise<ModelClass> | undefined;
+  models.set(architecture, () => {
+    loaded ??= model().then((modelClass) => {
+      applyHooks(modelClass, hooks);
+      return modelClass;
+    });
+    // A failed import may be tried again.
+    loaded.catch(() => (loaded = undefined));
+    return loaded;
+  });
+}
+
+export function knownArchitectures(): string[] {
+  return [...models.keys()].sort();
+}
+
+/** A static marker or any registration counts. */
+export function supportsMultiModal(modelClass: ModelClass): boolean {
+  if ((modelClass as { supportsMultimodal?: unknown }).supportsMultimodal === true) return true;
+  return MULTIMODAL_REGISTRY.modalities.some((m) => MULTIMODAL_REGISTRY.getPlugin(m).hasInputMapper(modelClass));
+}
+
+/** The class of the first architecture that is known. */
+export async function resolveModelClass(architectures: readonly string[]): Promise<ResolvedModelClass> {
+  for (const architecture of architectures) {
+    const load = models.get(architecture);
+    if (!load) continue;
+    const modelClass = await load();
+    if (typeof modelClass !== 'function') {
+      throw new OcelliError('ERR_REGISTRY', `Expected a model class from the import of '${architecture}' but received ${typeof modelClass}`);
+    }
+    return { architecture, modelClass, supportsMultiModal: supportsMultiModal(modelClass) };
+  }
+  throw new OcelliError('ERR_UNKNOWN_ARCHITECTURE', `Expected one of ${knownArchitectures().join(', ')} for architectures in config.json but received ${architectures.join(', ')}`, {
+    hint: 'A model of your own is added with registerModel(architecture, modelClass).',
+    details: { architectures: [...architectures], known: knownArchitectures() },
+  });
+}
+
+setModelClassResolver(resolveModelClass);
+
+function isClass(model: ModelClass | (() => Promise<ModelClass>)): model is ModelClass {
+  const descriptor = Object.getOwnPropertyDescriptor(model, 'prototype');
+  return descriptor !== undefined && !descriptor.writable;
+}
+
+function applyHooks(modelClass: ModelClass, hooks: ModelHooks | undefined): void {
+  if (!hooks) return;
+  const { imageInputMapper: mapper, maxImageTokens, dummyData, inputProcessor } = hooks;
+  if (mapper !== undefined) MULTIMODAL_REGISTRY.registerImageInputMapper(mapper === true ? undefined : mapper)(modelClass);
+  if (maxImageTokens !== undefined) MULTIMODAL_REGISTRY.registerMaxImageTokens(maxImageTokens)(modelClass);
+  if (dummyData !== undefined) INPUT_REGISTRY.registerDummyData(dummyData)(modelClass);
+  if (inputProcessor !== undefined) INPUT_REGISTRY.registerInputProcessor(inputProcessor)(modelClass);
+}
