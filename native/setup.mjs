@@ -2,8 +2,8 @@
 // nothing to do. Node built-ins only: it runs before anything is installed.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -75,6 +75,16 @@ function install() {
   writeFileSync(stampFile, stamp);
 }
 
+/** tsc leaves the output of a source that is gone: it would be packed, or run as a test. */
+function removeOrphans(outputs, sources) {
+  for (const entry of readdirSync(outputs, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const path = join(entry.parentPath, entry.name);
+    const stem = relative(outputs, path).replace(/(\.d\.ts|\.js|\.js\.map)$/, '');
+    if (!existsSync(join(sources, `${stem}.ts`))) rmSync(path);
+  }
+}
+
 /** One set-up at a time in a clone; a lock whose process is gone is taken over. */
 function acquire() {
   mkdirSync(out, { recursive: true });
@@ -124,7 +134,11 @@ try {
       '--CDCMAKE_BUILD_PARALLEL_LEVEL=2',
     ]);
     run('compiling TypeScript', node, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.json']);
-    if (withTests) run('compiling the tests', node, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.test.json']);
+    removeOrphans(join(root, 'dist'), join(root, 'lib'));
+    if (withTests) {
+      run('compiling the tests', node, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.test.json']);
+      removeOrphans(join(out, 'test'), join(root, 'test'));
+    }
   } finally {
     rmSync(lock, { recursive: true, force: true });
   }
