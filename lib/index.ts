@@ -12,4 +12,5 @@ export {
   repeatAndPadPlaceholderTokens,
   type MultiModalData,
 } from './multimodal';
+export { Tokenizer } from './tokenizer';
 export { InputContext } from './inputs/context';

@@ -1,0 +1,3 @@
+export { Tokenizer, type DecodeOptions, type EncodeOptions } from './tokenizer';
+export { DetokenizeStream } from './stream';
+export type { ChatTemplateOptions, TemplateMessage } from './chat-template';
