@@ -161,7 +161,10 @@ export class LlamaDecoderLayer extends Module {
   }
 
   forward(positions: Value, hidden: Value, kvCache: KvCache, attnMetadata: AttnMetadata): Value {
-    const x = add(hidden, this.self_attn.forward(positions, this.input_layernorm.forward(hidden), kvCache, attnMetadata));
+    const x = add(
+      hidden,
+      this.self_attn.forward(positions, this.input_layernorm.forward(hidden), kvCache, attnMetadata),
+    );
     return add(x, this.mlp.forward(this.post_attention_layernorm.forward(x)));
   }
 }
@@ -182,7 +185,8 @@ export class LlamaModel extends Module {
   forward(inputs: ForwardInputs, inputsEmbeds?: Value): Value {
     const { inputIds, positions, kvCaches, attnMetadata } = inputs;
     let hidden = inputsEmbeds ?? this.embed_tokens.forward(inputIds);
-    for (const [i, layer] of this.layers.entries()) hidden = layer.forward(positions, hidden, kvCaches[i]!, attnMetadata);
+    for (const [i, layer] of this.layers.entries())
+      hidden = layer.forward(positions, hidden, kvCaches[i]!, attnMetadata);
     return this.norm.forward(hidden);
   }
 }

@@ -34,17 +34,31 @@ const models = new Map<string, Loader>([
  * Adds a model, or replaces one. `hooks` are the decorators of the class in one plain call; a class that is imported lazily
  * gets them when it is.
  */
-export function registerModel(architecture: string, model: ModelClass | (() => Promise<ModelClass>), hooks?: ModelHooks): void {
+export function registerModel(
+  architecture: string,
+  model: ModelClass | (() => Promise<ModelClass>),
+  hooks?: ModelHooks,
+): void {
   if (typeof architecture !== 'string' || architecture === '') {
-    throw new OcelliError('ERR_REGISTRY', `Expected the name of an architecture for registerModel but received ${String(architecture)}`, {
-      hint: "It is what config.json lists under 'architectures'.",
-    });
+    throw new OcelliError(
+      'ERR_REGISTRY',
+      `Expected the name of an architecture for registerModel but received ${String(architecture)}`,
+      {
+        hint: "It is what config.json lists under 'architectures'.",
+      },
+    );
   }
   if (typeof model !== 'function') {
-    throw new OcelliError('ERR_REGISTRY', `Expected a model class, or a function that imports one, for '${architecture}' but received ${typeof model}`);
+    throw new OcelliError(
+      'ERR_REGISTRY',
+      `Expected a model class, or a function that imports one, for '${architecture}' but received ${typeof model}`,
+    );
   }
   if (models.has(architecture)) {
-    process.emitWarning(`The architecture '${architecture}' already has a model; the new one replaces it`, { code: 'WARN_REREGISTERED', type: 'OcelliWarning' });
+    process.emitWarning(`The architecture '${architecture}' already has a model; the new one replaces it`, {
+      code: 'WARN_REREGISTERED',
+      type: 'OcelliWarning',
+    });
   }
   if (isClass(model)) {
     applyHooks(model, hooks);
@@ -80,14 +94,21 @@ export async function resolveModelClass(architectures: readonly string[]): Promi
     if (!load) continue;
     const modelClass = await load();
     if (typeof modelClass !== 'function') {
-      throw new OcelliError('ERR_REGISTRY', `Expected a model class from the import of '${architecture}' but received ${typeof modelClass}`);
+      throw new OcelliError(
+        'ERR_REGISTRY',
+        `Expected a model class from the import of '${architecture}' but received ${typeof modelClass}`,
+      );
     }
     return { architecture, modelClass, supportsMultiModal: supportsMultiModal(modelClass) };
   }
-  throw new OcelliError('ERR_UNKNOWN_ARCHITECTURE', `Expected one of ${knownArchitectures().join(', ')} for architectures in config.json but received ${architectures.join(', ')}`, {
-    hint: 'A model of your own is added with registerModel(architecture, modelClass).',
-    details: { architectures: [...architectures], known: knownArchitectures() },
-  });
+  throw new OcelliError(
+    'ERR_UNKNOWN_ARCHITECTURE',
+    `Expected one of ${knownArchitectures().join(', ')} for architectures in config.json but received ${architectures.join(', ')}`,
+    {
+      hint: 'A model of your own is added with registerModel(architecture, modelClass).',
+      details: { architectures: [...architectures], known: knownArchitectures() },
+    },
+  );
 }
 
 setModelClassResolver(resolveModelClass);
@@ -100,7 +121,8 @@ function isClass(model: ModelClass | (() => Promise<ModelClass>)): model is Mode
 function applyHooks(modelClass: ModelClass, hooks: ModelHooks | undefined): void {
   if (!hooks) return;
   const { imageInputMapper: mapper, maxImageTokens, dummyData, inputProcessor } = hooks;
-  if (mapper !== undefined) MULTIMODAL_REGISTRY.registerImageInputMapper(mapper === true ? undefined : mapper)(modelClass);
+  if (mapper !== undefined)
+    MULTIMODAL_REGISTRY.registerImageInputMapper(mapper === true ? undefined : mapper)(modelClass);
   if (maxImageTokens !== undefined) MULTIMODAL_REGISTRY.registerMaxImageTokens(maxImageTokens)(modelClass);
   if (dummyData !== undefined) INPUT_REGISTRY.registerDummyData(dummyData)(modelClass);
   if (inputProcessor !== undefined) INPUT_REGISTRY.registerInputProcessor(inputProcessor)(modelClass);

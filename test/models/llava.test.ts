@@ -11,7 +11,15 @@ const load = () => ModelConfig.load(folder, { limitMmPerPrompt: { image: 2 } });
 test('one class leaves a text program and an encoder', async () => {
   const config = await load();
   const traced = traceModel(config.modelClass as never, config.hfConfig);
-  expect(traced).toMatchObject({ vocabSize: 400, kvLayers: 3, kvHeads: 2, headDimK: 16, headDimV: 16, featureWidth: 64, positionAxes: 1 });
+  expect(traced).toMatchObject({
+    vocabSize: 400,
+    kvLayers: 3,
+    kvHeads: 2,
+    headDimK: 16,
+    headDimV: 16,
+    featureWidth: 64,
+    positionAxes: 1,
+  });
   expect(traced.placeholderTokenIds).toEqual({ image: 384 });
   // vision_feature_layer -2 of three blocks: the last block and the final norm are never made.
   const weights = traced.encoders[0]!.program!.weights.map((w) => w.name);
@@ -33,7 +41,8 @@ test('placeholders become as many as features', async () => {
   const config = await load();
   const picture = { width: 1, height: 1, channels: 3 as const, data: new Uint8Array(3) };
   const process = async (ids: number[], image: unknown) =>
-    (await INPUT_REGISTRY.processInput(config, { promptTokenIds: ids, multiModalData: { image } as never })).promptTokenIds;
+    (await INPUT_REGISTRY.processInput(config, { promptTokenIds: ids, multiModalData: { image } as never }))
+      .promptTokenIds;
   expect(await process([1, 384, 2], picture)).toEqual([1, ...new Array<number>(16).fill(384), 2]);
   expect(await process([384, 5, 384], [picture, picture])).toHaveLength(33);
   const embeds = new Tensor('float32', [2, 7, 64], new Float32Array(2 * 7 * 64));

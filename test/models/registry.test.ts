@@ -27,7 +27,10 @@ test('a class, a lazy import, and hooks in one call', async () => {
   expect((await resolveModelClass(['OwnForCausalLM'])).modelClass).toBe(Own);
   class Lazy extends Own {}
   let imports = 0;
-  registerModel('LazyForCausalLM', () => (imports++, Promise.resolve(Lazy)), { imageInputMapper: true, maxImageTokens: 4 });
+  registerModel('LazyForCausalLM', () => (imports++, Promise.resolve(Lazy)), {
+    imageInputMapper: true,
+    maxImageTokens: 4,
+  });
   expect(imports).toBe(0);
   for (let i = 0; i < 2; i++) {
     expect(await resolveModelClass(['LazyForCausalLM'])).toMatchObject({ modelClass: Lazy, supportsMultiModal: true });
