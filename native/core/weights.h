@@ -19,6 +19,8 @@ struct CheckpointTensor {
   const void* data;
   uint64_t bytes;
   int32_t file;
+  std::string stored = {};  // the dtype as the file spells it, lower case: "f32", "f64", "f8_e4m3"
+  bool readable = true;     // dtype says what it is; false: no op reads it, dtype means nothing
 };
 
 class Checkpoint {
@@ -29,6 +31,11 @@ class Checkpoint {
   ~Checkpoint();
   const std::vector<CheckpointTensor>& tensors() const;
   const CheckpointTensor* find(const std::string& name) const;
+  const std::string& path(int32_t file) const;
+  // ERR_CHECKPOINT_CHANGED when a file is no longer as long as when it was mapped: reading beyond its end would kill the process.
+  void verify_sizes() const;
+  // Drops the pages of a tensor that has been copied; they come back from the file when read again.
+  void release_pages(const CheckpointTensor& tensor) const;
 
  private:
   Checkpoint();

@@ -3,35 +3,15 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <string>
 
+#include "core/convert.h"
 #include "core/op.h"
 
 namespace ocelli {
 namespace ref {
 
-inline float widen_bf16(uint16_t bits) {
-  uint32_t wide = static_cast<uint32_t>(bits) << 16;
-  float value;
-  std::memcpy(&value, &wide, 4);
-  return value;
-}
-
-float widen_f16(uint16_t bits);
-uint16_t narrow_bf16(float value);  // round to nearest even; NaN stays NaN
-uint16_t narrow_f16(float value);
-
-inline float read(const void* data, DType dtype, int64_t at) {
-  switch (dtype) {
-    case DType::kBF16:
-      return widen_bf16(static_cast<const uint16_t*>(data)[at]);
-    case DType::kF16:
-      return widen_f16(static_cast<const uint16_t*>(data)[at]);
-    default:
-      return static_cast<const float*>(data)[at];
-  }
-}
+inline float read(const void* data, DType dtype, int64_t at) { return read_element(data, dtype, at); }
 
 // Rows: all dimensions but the last.
 inline int64_t rows_of(const Tensor& tensor) {

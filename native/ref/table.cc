@@ -17,11 +17,7 @@ void pack(const Tensor& rows, int64_t row, PackedMatrix& dst) {
     for (int64_t c = 0; c < dst.k; c++) {
       float value = read(rows.data, rows.dtype, r * rows.stride[0] + c);
       int64_t at = (row + r) * dst.k + c;
-      if (dst.format == DType::kF32) {
-        static_cast<float*>(dst.data)[at] = value;
-      } else {
-        static_cast<uint16_t*>(dst.data)[at] = dst.format == DType::kBF16 ? narrow_bf16(value) : narrow_f16(value);
-      }
+      write_element(dst.data, dst.format, at, value);
     }
   }
 }
