@@ -55,6 +55,21 @@ export interface ModelOptions {
   seed?: number;
 }
 
+/** For runOp of kv_store (which then returns [k, v]) and attention_paged: one layer of a KV cache and who owns which rows. */
+export interface NativeStep {
+  /** [blocks, kvHeads, blockSize, headDim], f32 or bf16. */
+  k: NativeTensor;
+  v: NativeTensor;
+  sequences: number;
+  maxBlocks: number;
+  /** i32: [sequences + 1], [sequences], [sequences, maxBlocks], [rows], [rows]. */
+  cuRows: NativeTensor;
+  context: NativeTensor;
+  blockTable: NativeTensor;
+  slot: NativeTensor;
+  hi: NativeTensor;
+}
+
 export interface RunResult {
   outputs: Record<string, NativeTensor>;
   taps: Record<string, NativeTensor>;
@@ -201,7 +216,7 @@ export interface NativeBinding {
     inputs: (NativeTensor | null)[],
     outShapes: { dtype: NativeDType; shape: number[] }[],
     attrs: Record<string, number | string | number[]>,
-    options?: { threads?: number; packed?: NativeDType },
+    options?: { threads?: number; packed?: NativeDType; step?: NativeStep },
   ): NativeTensor[];
   createEngine(model: ModelHandle, config: EngineConfig, onEvent: (event: EngineEvent) => void): EngineHandle;
   engineSubmit(engine: EngineHandle, request: EngineRequest): void;

@@ -2,18 +2,13 @@
 #include <algorithm>
 
 #include "binding.h"
+#include "binding_program.h"
 
 namespace ocelli {
 
 namespace {
 
 using namespace binding;
-
-const Backend* backend_named(const std::string& name) {
-  if (name == "ref") return ref_backend();
-  if (name == "cpu") return cpu_backend();
-  return cpu_backend(name);
-}
 
 Attrs to_attrs(Napi::Value value) {
   Attrs attrs;
@@ -68,6 +63,84 @@ void pack(const Tensor& rows, DType format, const Backend* backend, PackedWeight
   packed->tensor.packed = &packed->matrix;
 }
 
+// The KV cache and step of options.step, for kv_store and attention_paged.
+struct OpStep {
+  OwnedTensor k;
+  OwnedTensor v;
+  std::vector<KvLayer> layers;
+  KvCache kv;
+  std::vector<int32_t> cu_rows, context, block_table, slot, hi;
+  StepContext step;
+};
+
+std::vector<int32_t> to_int32s(Napi::Object object, const char* key, size_t count) {
+  OwnedTensor owned = to_tensor(object.Get(key), std::string("step.") + key);
+  const Tensor& tensor = owned.tensor();
+  if (tensor.dtype != DType::kI32 || tensor.numel() != static_cast<int64_t>(count)) {
+    fail_argument(std::to_string(count) + " i32 numbers", std::string("step.") + key, describe(tensor));
+  }
+  return std::vector<int32_t>(tensor.as<int32_t>(), tensor.as<int32_t>() + count);
+}
+
+// k and v are [blocks, kv_heads, block_size, head_dim]: one layer, which every `layer` below `layers` means.
+void to_step(Napi::Object object, int64_t rows, OpStep* step) {
+  step->k = to_tensor(object.Get("k"), "step.k");
+  step->v = to_tensor(object.Get("v"), "step.v");
+  const Tensor& k = step->k.tensor();
+  const Tensor& v = step->v.tensor();
+  if (k.rank != 4 || v.rank != 4 || k.dtype != v.dtype || (k.dtype != DType::kF32 && k.dtype != DType::kBF16)) {
+    fail_argument("k and v of rank 4 in f32 or bf16", "step", describe(k) + " and " + describe(v));
+  }
+  KvCache& kv = step->kv;
+  kv.dtype = k.dtype;
+  kv.blocks = static_cast<int32_t>(k.shape[0]);
+  kv.kv_heads = static_cast<int32_t>(k.shape[1]);
+  kv.block_size = static_cast<int32_t>(k.shape[2]);
+  kv.head_dim_k = static_cast<int32_t>(k.shape[3]);
+  kv.head_dim_v = static_cast<int32_t>(v.shape[3]);
+  for (int d = 0; d < 3; d++) {
+    if (v.shape[d] != k.shape[d]) fail_argument("the blocks of " + describe(k), "step.v", describe(v));
+  }
+  kv.layers = 1;
+  step->layers = {{k.data, v.data}};
+  kv.layer = step->layers.data();
+  int64_t sequences = to_integer(object.Get("sequences"), "step.sequences", 1, 1 << 20);
+  step->step.max_blocks = static_cast<int32_t>(to_integer(object.Get("maxBlocks"), "step.maxBlocks", 1, 1 << 20));
+  step->cu_rows = to_int32s(object, "cuRows", sequences + 1);
+  step->context = to_int32s(object, "context", sequences);
+  step->block_table = to_int32s(object, "blockTable", sequences * step->step.max_blocks);
+  step->slot = to_int32s(object, "slot", rows);
+  step->hi = to_int32s(object, "hi", rows);
+  // An op trusts its step as it trusts pointers; here JavaScript made it.
+  if (step->cu_rows[0] != 0 || step->cu_rows[sequences] != rows)
+    fail_argument("0 to the number of rows", "step.cuRows", "other ends");
+  for (int64_t s = 0; s < sequences; s++) {
+    bool ascends = step->cu_rows[s] <= step->cu_rows[s + 1];
+    int64_t most = static_cast<int64_t>(step->step.max_blocks) * kv.block_size;
+    if (!ascends || step->context[s] < step->cu_rows[s + 1] - step->cu_rows[s] || step->context[s] > most) {
+      fail_argument("rows within a context within its blocks", "step", "sequence " + std::to_string(s) + " otherwise");
+    }
+  }
+  for (int32_t block : step->block_table) {
+    if (block < 0 || block >= kv.blocks)
+      fail_argument("blocks below " + std::to_string(kv.blocks), "step.blockTable", std::to_string(block));
+  }
+  for (int32_t slot : step->slot) {
+    if (slot < -1 || slot >= static_cast<int64_t>(kv.blocks) * kv.block_size)
+      fail_argument("slots of the cache", "step.slot", std::to_string(slot));
+  }
+  for (int32_t hi : step->hi) {
+    if (hi < 0) fail_argument("positions", "step.hi", std::to_string(hi));
+  }
+  step->step.sequences = static_cast<int32_t>(sequences);
+  step->step.cu_rows = step->cu_rows.data();
+  step->step.context = step->context.data();
+  step->step.block_table = step->block_table.data();
+  step->step.slot = step->slot.data();
+  step->step.hi = step->hi.data();
+  step->step.kv = &kv;
+}
+
 Napi::Value run_op(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const Backend* backend = backend_named(to_string(info[0], "backend"));
@@ -78,13 +151,7 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
   if (!info[3].IsArray()) fail_argument("an array", "outShapes", "something else");
   Attrs attrs = to_attrs(info[4]);
   Napi::Object options = info[5].IsUndefined() ? Napi::Object::New(env) : to_object(info[5], "options");
-  int64_t threads =
-      options.Get("threads").IsUndefined() ? 1 : to_integer(options.Get("threads"), "options.threads", 1, 256);
   bool packs = !options.Get("packed").IsUndefined();
-
-  Addon& state = addon(env);
-  if (state.op_pool == nullptr || state.op_pool->threads() != threads)
-    state.op_pool = shared_pool(static_cast<int>(threads));
 
   Napi::Array input_values = info[2].As<Napi::Array>();
   std::vector<OwnedTensor> owned;
@@ -122,8 +189,14 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
   call.out = out.data();
   call.outputs = static_cast<int>(out.size());
   call.attrs = &attrs;
-  call.pool = state.op_pool.get();
-  if (op == Op::kv_store || op == Op::attention_paged) fail_argument("an op without a KV cache", "op", name);
+  call.pool = pool_of(env, to_threads(options.Get("threads")));
+  OpStep step;
+  bool caches = op == Op::kv_store || op == Op::attention_paged;
+  if (caches) {
+    if (in.empty() || in[0].rank < 1) fail_argument("a tensor of rows", "inputs[0]", "nothing");
+    to_step(to_object(options.Get("step"), "options.step"), in[0].shape[0], &step);
+    call.step = &step.step;
+  }
   contract_of(op)->check(call);
   const OpImpl* impl = backend->op[static_cast<int>(op)];
   size_t scratch_bytes = impl->scratch == nullptr ? 0 : impl->scratch(call);
@@ -131,6 +204,9 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
   call.scratch = scratch.tensor().data;
   impl->run(call);
 
+  if (op == Op::kv_store) {  // its results are the cache
+    out = {step.k.tensor(), step.v.tensor()};
+  }
   Napi::Array array = Napi::Array::New(env, out.size());
   for (size_t i = 0; i < out.size(); i++) array.Set(static_cast<uint32_t>(i), from_tensor(env, out[i]));
   return array;
