@@ -37,7 +37,7 @@ function npm(folder: string, ...args: string[]): void {
   const npmCli = process.env.npm_execpath;
   const [file, first] = npmCli ? [process.execPath, [npmCli]] : ['npm', []];
   const result = spawnSync(file, [...first, ...args], { cwd: folder, encoding: 'utf8', env: environment() });
-  if (result.status !== 0) throw new Error(`npm ${args.join(' ')} failed:\n${result.stdout}\n${result.stdout}\n${result.stderr}`);
+  if (result.status !== 0) throw new Error(`npm ${args.join(' ')} failed:\n${result.stdout}\n${result.stderr}`);
 }
 
 function node(folder: string, ...args: string[]): string {
@@ -48,7 +48,9 @@ function node(folder: string, ...args: string[]): string {
     timeout: 60_000,
   });
   if (result.status !== 0 || result.signal)
-    throw new Error(`node ${args.join(' ')}: status ${result.status}, signal ${result.signal}\n${result.stdout}\n${result.stderr}`);
+    throw new Error(
+      `node ${args.join(' ')}: status ${result.status}, signal ${result.signal}\n${result.stdout}\n${result.stderr}`,
+    );
   return result.stdout.trim();
 }
 
