@@ -68,6 +68,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
     binding::expose<binding::info_of>(env, exports, "info");
     register_model(env, exports);
     register_op(env, exports);
+    register_engine(env, exports);
     register_image(env, exports);
   } catch (const Napi::Error&) {
     throw;

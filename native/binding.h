@@ -119,5 +119,6 @@ void expose(Napi::Env env, Napi::Object exports, const char* name) {
 
 void register_model(Napi::Env env, Napi::Object exports);
 void register_op(Napi::Env env, Napi::Object exports);
+void register_engine(Napi::Env env, Napi::Object exports);
 
 }  // namespace ocelli
