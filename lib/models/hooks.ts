@@ -1,0 +1,32 @@
+/** What a model class may declare beside forward, inputs and forms: static hooks that the engine calls at submission. */
+import type { InputContext } from '../inputs/context';
+import type { Tensor } from '../media/tensor';
+
+/** One item of a prompt after its mapper, as `static inputs` declares its tensors: a leading dimension that counts items is gone. */
+export interface MappedItem {
+  readonly modality: string;
+  readonly tensors: Readonly<Record<string, Tensor>>;
+}
+
+/** An item and the ids that stand for it in the expanded prompt. */
+export interface PlacedItem extends MappedItem {
+  /** start, length of each run of placeholders; rows in order. */
+  readonly ranges: readonly (readonly [start: number, length: number])[];
+}
+
+export interface PromptPositions {
+  /** [axes, T], row-major. */
+  positions: Int32Array;
+  /** Added to the index of each generated token, on every axis. */
+  delta: number;
+}
+
+export interface ModelHooksOfClass {
+  /**
+   * The tensors that forward takes and no mapper gives: index arrays computed from the sizes of one item. Their lengths bind free
+   * symbols. The result is merged with the item's tensors; names that `static inputs` does not declare are dropped.
+   */
+  prepare?(ctx: InputContext, item: MappedItem): Record<string, Tensor>;
+  /** Positions of a prompt with items; without this hook (or for a prompt without items) they are 0, 1, 2 ... on every axis. */
+  positions?(ctx: InputContext, promptTokenIds: readonly number[], items: readonly PlacedItem[]): PromptPositions;
+}
