@@ -101,16 +101,6 @@ struct Executor::State {
     input_data.resize(program.inputs.size());
   }
 
-  static void set_shape(Tensor* tensor, const std::vector<int64_t>& shape) {
-    tensor->rank = static_cast<int8_t>(shape.size());
-    int64_t stride = 1;
-    for (int i = tensor->rank - 1; i >= 0; i--) {
-      tensor->shape[i] = shape[i];
-      tensor->stride[i] = stride;
-      stride *= shape[i];
-    }
-  }
-
   void fix_weight(size_t i) {
     const ProgramWeight& weight = program.weights[i];
     Tensor& tensor = fixed[weight.value];
@@ -118,10 +108,12 @@ struct Executor::State {
       tensor = weights->operand(program_index, static_cast<int>(i));
       return;
     }
-    set_shape(&tensor, weight.shape);
+    std::vector<int64_t> shape;
+    for (const Dim& dim : program.values[weight.value].shape) shape.push_back(dim.constant);
+    set_shape(&tensor, shape);
     if (!weight.linear) return;
-    placeholder[i].n = weight.shape[0];
-    placeholder[i].k = weight.shape[1];
+    placeholder[i].n = shape[0];
+    placeholder[i].k = shape[1];
     tensor.packed = &placeholder[i];
   }
 

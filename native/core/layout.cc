@@ -28,6 +28,16 @@ void set_dense(Tensor* tensor) {
   }
 }
 
+}  // namespace
+
+void set_shape(Tensor* tensor, const std::vector<int64_t>& shape) {
+  tensor->rank = static_cast<int8_t>(shape.size());
+  std::copy(shape.begin(), shape.end(), tensor->shape);
+  set_dense(tensor);
+}
+
+namespace {
+
 // Strides under which `to` (shape set) views the elements of `from` in order; false where only a copy could. Dimensions
 // of `from` that follow each other without a gap merge into runs; `to` must cut each run by itself.
 bool reshape(const Tensor& from, Tensor* to) {

@@ -14,7 +14,8 @@ struct Placed {
   int64_t offset = 0;  // elements into that storage
 };
 
-std::string describe_shape(const Tensor& tensor);  // "[3, 64]"
+void set_shape(Tensor* tensor, const std::vector<int64_t>& shape);  // at most kMaxRank sizes, dense
+std::string describe_shape(const Tensor& tensor);                   // "[3, 64]"
 int64_t evaluate(const Program& program, const Dim& dim, const std::vector<int64_t>& symbols, const std::string& where);
 std::vector<int64_t> shape_of(const Program& program, int32_t value, const std::vector<int64_t>& symbols);
 // ERR_SHAPE where a view does not fit what it views or would need a copy.

@@ -103,16 +103,20 @@ class Checker {
   }
 
   void check_weights() {
-    std::set<std::string> names;
+    // A tied embedding is read both ways: as rows and packed.
+    std::set<std::pair<std::string, bool>> names;
     for (const ProgramWeight& weight : program_.weights) {
       std::string where = "weight '" + weight.name + "'";
-      if (!names.insert(weight.name).second) fail("weights", "names that differ", "'" + weight.name + "' twice");
+      if (!names.insert({weight.name, weight.linear}).second)
+        fail("weights", "names that differ", "'" + weight.name + "' twice");
       make(where, weight.value, ValueKind::kWeight, "weight");
       if (program_.values[weight.value].dtype == DType::kI32) fail(where, "dtype act or f32", "i32");
-      if (fixed_shape(weight.value) != weight.shape) fail(where, "the shape of its value", "another one");
-      elements(where, weight.shape);
-      if (weight.linear && weight.shape.size() != 2)
-        fail(where, "rank 2 for a linear weight", "rank " + std::to_string(weight.shape.size()));
+      int64_t total = elements(where, weight.shape);
+      if (weight.linear && weight.shape.size() < 2)
+        fail(where, "rank 2 or more for a linear weight", "rank " + std::to_string(weight.shape.size()));
+      std::vector<int64_t> shape = weight.shape;
+      if (weight.linear) shape = {shape[0], shape[0] == 0 ? 0 : total / shape[0]};
+      if (fixed_shape(weight.value) != shape) fail(where, "the shape of its value", "another one");
       if (weight.parts.size() > 1 && weight.shape.empty()) fail(where, "a dimension to join parts along", "rank 0");
     }
   }

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/convert.h"
+#include "core/layout.h"
 #include "core/system.h"
 #include "core/weights_dummy.h"
 
@@ -207,11 +208,7 @@ void read_rows(const Slot& slot, uint64_t seed, int64_t row, int64_t count, DTyp
 void set_rows(Tensor* tensor, void* data, DType dtype, int64_t rows, int64_t width) {
   tensor->data = data;
   tensor->dtype = dtype;
-  tensor->rank = 2;
-  tensor->shape[0] = rows;
-  tensor->shape[1] = width;
-  tensor->stride[0] = width;
-  tensor->stride[1] = 1;
+  set_shape(tensor, {rows, width});
 }
 
 void execute(const Task& task, const Backend* backend, uint64_t seed) {
@@ -243,7 +240,7 @@ uint64_t lay_out(Inventory* inventory, const Backend* backend, const WeightOptio
   for (auto& slot : inventory->slots) {
     if (slot->linear) {
       slot->dtype = options.format;
-      slot->bytes = backend->packed_bytes(options.format, slot->shape[0], slot->shape[1]);
+      slot->bytes = backend->packed_bytes(options.format, slot->rows(), slot->width());
     } else {
       slot->dtype = slot->sources.empty() ? options.format : common_dtype(*slot);
       slot->mapped =
@@ -297,16 +294,10 @@ struct Weights::State {
     for (auto& slot : inventory.slots) {
       Tensor& tensor = slot->tensor;
       tensor.dtype = slot->dtype;
-      tensor.rank = static_cast<int8_t>(slot->shape.size());
-      int64_t stride = 1;
-      for (int i = tensor.rank - 1; i >= 0; i--) {
-        tensor.shape[i] = slot->shape[i];
-        tensor.stride[i] = stride;
-        stride *= slot->shape[i];
-      }
+      set_shape(&tensor, slot->linear ? std::vector<int64_t>{slot->rows(), slot->width()} : slot->shape);
       if (slot->linear) {
-        slot->matrix.n = slot->shape[0];
-        slot->matrix.k = slot->shape[1];
+        slot->matrix.n = slot->rows();
+        slot->matrix.k = slot->width();
         slot->matrix.format = options.format;
         slot->matrix.data = arena + slot->offset;
         slot->matrix.bytes = slot->bytes;
