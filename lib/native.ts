@@ -49,7 +49,9 @@ export interface ModelOptions {
   /** Part name (module path) -> checkpoint tensor name. */
   names: Record<string, string>;
   dtype: 'f32' | 'bf16' | 'f16';
-  backend: 'cpu' | 'ref';
+  /** `cpu`, `ref`, or one instruction set of cpu by its name. */
+  backend: string;
+  /** 0: as many as cores are available. */
   threads: number;
   dummy?: boolean;
   seed?: number;

@@ -2,7 +2,7 @@
 // nothing to do. Node built-ins only: it runs before anything is installed.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -138,6 +138,8 @@ try {
     if (withTests) {
       run('compiling the tests', node, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.test.json']);
       removeOrphans(join(out, 'test'), join(root, 'test'));
+      // Compiled tests lie one folder deeper than their sources and find dist at the same relative path.
+      if (!existsSync(join(out, 'dist'))) symlinkSync(join(root, 'dist'), join(out, 'dist'), 'junction');
     }
   } finally {
     rmSync(lock, { recursive: true, force: true });

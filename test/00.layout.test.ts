@@ -103,7 +103,7 @@ test('includes between the folders of native point one way', () => {
 /** Files over the limit, with the length they must not pass; the list only ever shrinks. */
 const tooLong: Record<string, number> = {
   'native/core/program.cc': 403,
-  'native/core/weights.cc': 420,
+  'native/core/weights.cc': 411,
   'native/engine/engine.cc': 490,
 };
 

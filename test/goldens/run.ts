@@ -1,0 +1,74 @@
+/** Folders through all their cases, and what came of it. */
+import { OcelliError } from '../../dist/index';
+import { checkCase, type Step } from './check';
+import { failed, worst, type Check } from './compare';
+import { readGoldenFolder } from './folder';
+import { GoldenModel, type Setting } from './model';
+
+export interface CaseReport {
+  name: string;
+  ok: boolean;
+  worst?: Check;
+  failures: Check[];
+}
+
+export interface FolderReport extends Setting {
+  folder: string;
+  ok: boolean;
+  /** Why nothing was compared. */
+  skipped?: string;
+  worst?: Check;
+  /** Of the folder as a whole. */
+  failures: Check[];
+  cases: CaseReport[];
+}
+
+/** What no model of the library is for is skipped, and said; any other error is thrown. */
+export async function runFolder(path: string, setting: Setting): Promise<FolderReport> {
+  const folder = readGoldenFolder(path);
+  const report: FolderReport = { folder: folder.name, ...setting, ok: true, failures: [], cases: [] };
+  let model: GoldenModel;
+  try {
+    model = await GoldenModel.load(path, setting);
+  } catch (e) {
+    if (!OcelliError.is(e) || !['ERR_UNKNOWN_ARCHITECTURE', 'ERR_CONFIG'].includes(e.code)) throw e;
+    const known = e.code === 'ERR_CONFIG';
+    return { ...report, skipped: known ? e.message : `no model for ${folder.architectures.join(', ')}` };
+  }
+  const steps: Step[] = [];
+  const all: Check[] = [];
+  try {
+    for (const golden of folder.cases) {
+      const result = await checkCase(model, folder, golden);
+      steps.push(...result.steps);
+      all.push(...result.checks);
+      const failures = result.checks.filter(failed);
+      const top = worst(result.checks);
+      report.cases.push({ name: golden.name, ok: failures.length === 0, failures, ...(top ? { worst: top } : {}) });
+    }
+  } finally {
+    model.dispose();
+  }
+  if (setting.dtype === 'bfloat16') {
+    const flips = flipsOf(steps);
+    all.push(...flips);
+    report.failures.push(...flips.filter(failed));
+  }
+  const top = worst(all);
+  report.ok = report.failures.length === 0 && report.cases.every((c) => c.ok);
+  return { ...report, ...(top ? { worst: top } : {}) };
+}
+
+/** Near ties may go either way; a step that was clear must not turn, and few that were fairly clear. */
+function flipsOf(steps: readonly Step[]): Check[] {
+  const clear = steps.filter((s) => s.margin > 0.1);
+  const flipped = steps.filter((s) => s.flipped);
+  return [
+    {
+      what: 'share of flips above a margin of 0.1',
+      error: clear.filter((s) => s.flipped).length / Math.max(1, clear.length),
+      bound: 0.01,
+    },
+    { what: 'largest margin that flipped', error: Math.max(0, ...flipped.map((s) => s.margin)), bound: 0.25 },
+  ];
+}

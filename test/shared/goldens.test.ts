@@ -1,0 +1,39 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { loadNative } from '../../dist/native';
+import { runFolder } from '../goldens/run';
+import { shared } from '../media/pictures';
+
+const models = join(shared, 'golden/models');
+const backends = ['ref', ...loadNative().info().isas];
+
+/** Families that no model of the library is for: they must be refused, and leave this list once there is one. */
+const without = [
+  'gemma2',
+  'gemma3',
+  'idefics3',
+  'internvl',
+  'llava-next-llama',
+  'llava-next-mistral',
+  'llava-siglip',
+  'llava_onevision',
+  'mistral3',
+  'paligemma',
+  'phi3',
+  'pixtral',
+  'qwen2_5_vl',
+  'qwen2_vl',
+  'qwen3_vl',
+  'smolvlm',
+];
+const folders = readdirSync(models, { withFileTypes: true }).filter((f) => f.isDirectory());
+const settings = folders.flatMap(({ name }) =>
+  backends.flatMap((backend) => (['float32', 'bfloat16'] as const).map((dtype) => [name, backend, dtype] as const)),
+);
+
+test.each(settings)('%s on %s in %s', async (folder, backend, dtype) => {
+  const report = await runFolder(join(models, folder), { backend, dtype, threads: 2 });
+  expect(report.skipped !== undefined).toBe(without.includes(folder));
+  expect(report.failures).toEqual([]);
+  expect(report.cases.filter((c) => !c.ok)).toEqual([]);
+});
