@@ -203,6 +203,8 @@ export interface NativeBinding {
   programPeak(program: string, backend: 'cpu' | 'ref', symbols: Record<string, number>, threads: number): number;
   /** Shape of an output for given sizes. */
   programShape(program: string, output: string, symbols: Record<string, number>): number[];
+  /** The same of a loaded model's program, without parsing it again; ERR_SHAPE where sizes do not fit. */
+  modelShape(model: ModelHandle, program: number, output: string, symbols: Record<string, number>): number[];
   /** Runs one program once (tests, goldens). A text program gets a KV cache of its own, fed in chunks of `chunk` tokens when given. */
   runProgram(
     model: ModelHandle,
@@ -221,8 +223,10 @@ export interface NativeBinding {
     options?: { threads?: number; packed?: NativeDType; step?: NativeStep },
   ): NativeTensor[];
   createEngine(model: ModelHandle, config: EngineConfig, onEvent: (event: EngineEvent) => void): EngineHandle;
-  engineSubmit(engine: EngineHandle, request: EngineRequest): void;
-  engineAbort(engine: EngineHandle, id: number): void;
+  /** All or none. An error of one request has its `index`. */
+  engineSubmit(engine: EngineHandle, requests: readonly EngineRequest[]): void;
+  /** Aborts a request, or one of its outputs; ids that are gone are passed over. */
+  engineAbort(engine: EngineHandle, id: number, output?: number): void;
   engineStats(engine: EngineHandle): NativeEngineStats;
   /** Keeps the process alive (requests in flight) or not. */
   engineRef(engine: EngineHandle, referenced: boolean): void;

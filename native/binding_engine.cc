@@ -229,9 +229,7 @@ Napi::Value create_engine(const Napi::CallbackInfo& info) {
   return make_handle(env, HandleKind::kEngine, holder);
 }
 
-Napi::Value engine_submit(const Napi::CallbackInfo& info) {
-  auto holder = handle_as<EngineHolder>(info[0], HandleKind::kEngine);
-  Napi::Object object = to_object(info[1], "request");
+std::shared_ptr<Request> to_request(const Napi::Object& object) {
   auto request = std::make_shared<Request>();
   request->id = field(object, "id", 0, INT32_MAX);
   request->prompt = to_ids(object.Get("promptTokenIds"), "promptTokenIds");
@@ -246,13 +244,36 @@ Napi::Value engine_submit(const Napi::CallbackInfo& info) {
     request->items.push_back(to_item(to_object(items.As<Napi::Array>().Get(i), "items")));
   }
   read_sampling(to_object(object.Get("sampling"), "sampling"), request.get());
-  holder->engine->submit(std::move(request));
-  return info.Env().Undefined();
+  return request;
+}
+
+Napi::Value engine_submit(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  auto holder = handle_as<EngineHolder>(info[0], HandleKind::kEngine);
+  if (!info[1].IsArray()) fail_argument("an array", "requests", "something else");
+  Napi::Array list = info[1].As<Napi::Array>();
+  std::vector<std::shared_ptr<Request>> requests;
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    try {
+      requests.push_back(to_request(to_object(list.Get(i), "requests")));
+      holder->engine->check(*requests.back());
+    } catch (const Error&) {
+      // The caller learns which one.
+      Napi::Object error = error_object(env, current_failure());
+      error.Set("index", i);
+      napi_throw(env, error);
+      return Napi::Value();
+    }
+  }
+  holder->engine->submit(std::move(requests));
+  return env.Undefined();
 }
 
 Napi::Value engine_abort(const Napi::CallbackInfo& info) {
-  handle_as<EngineHolder>(info[0], HandleKind::kEngine)
-      ->engine->abort(static_cast<int32_t>(to_integer(info[1], "id", 0, INT32_MAX)));
+  auto holder = handle_as<EngineHolder>(info[0], HandleKind::kEngine);
+  int32_t id = static_cast<int32_t>(to_integer(info[1], "id", 0, INT32_MAX));
+  int32_t output = info[2].IsUndefined() ? -1 : static_cast<int32_t>(to_integer(info[2], "output", -1, INT32_MAX));
+  holder->engine->abort(id, output);
   return info.Env().Undefined();
 }
 

@@ -1,6 +1,7 @@
 // Checkpoints, models, and programs that run once.
 #include "binding.h"
 #include "binding_program.h"
+#include "core/layout.h"
 #include "core/single_run.h"
 
 namespace ocelli {
@@ -190,6 +191,18 @@ Napi::Value program_shape(const Napi::CallbackInfo& info) {
   return from_shape(info.Env(), executor.shape_of(found->second, symbols));
 }
 
+Napi::Value model_shape(const Napi::CallbackInfo& info) {
+  auto model = handle_as<Model>(info[0], HandleKind::kModel);
+  const Program& program =
+      model->programs[to_integer(info[1], "program", 0, static_cast<int64_t>(model->programs.size()) - 1)];
+  std::string output = to_string(info[2], "output");
+  auto found = program.outputs.find(output);
+  if (found == program.outputs.end())
+    fail_argument("an output of program '" + program.name + "'", "output", "'" + output + "'");
+  return from_shape(info.Env(),
+                    shape_of(program, found->second, symbols_of(program, to_integer_map(info[3], "symbols"))));
+}
+
 // A run and everything it reads, alive until its promise settles.
 struct Running {
   std::shared_ptr<Model> model;
@@ -242,6 +255,7 @@ void register_model(Napi::Env env, Napi::Object exports) {
   expose<weight_bytes>(env, exports, "weightBytes");
   expose<program_peak>(env, exports, "programPeak");
   expose<program_shape>(env, exports, "programShape");
+  expose<model_shape>(env, exports, "modelShape");
   expose<run_program>(env, exports, "runProgram");
 }
 

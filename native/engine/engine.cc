@@ -108,25 +108,32 @@ void Engine::check(const Request& r) const {
   }
 }
 
-void Engine::submit(std::shared_ptr<Request> request) {
-  check(*request);
+void Engine::submit(std::vector<std::shared_ptr<Request>> requests) {
+  for (const auto& request : requests) check(*request);
   std::lock_guard<std::mutex> lock(mutex_);
   if (stopping_) throw Error("ERR_DISPOSED", "Expected a running engine but it was disposed");
-  if (config_.max_queued > 0 && static_cast<int32_t>(incoming_.size()) + stats_.waiting >= config_.max_queued) {
-    throw Error("ERR_QUEUE_FULL", "Expected fewer than " + std::to_string(config_.max_queued) + " queued requests",
+  const size_t queued = incoming_.size() + static_cast<size_t>(std::max(stats_.waiting, 0));
+  if (config_.max_queued > 0 && queued + requests.size() > static_cast<size_t>(config_.max_queued)) {
+    throw Error("ERR_QUEUE_FULL",
+                "Expected at most " + std::to_string(config_.max_queued) + " queued requests but " +
+                    std::to_string(queued) + " wait already",
                 "Send it later, or raise maxNumQueuedReqs.");
   }
-  if (!known_.emplace(request->id, true).second) {
-    throw Error("ERR_REQUEST_ID", "Expected a new request id but " + std::to_string(request->id) + " is in flight");
+  for (const auto& request : requests) {
+    if (known_.count(request->id) != 0)
+      throw Error("ERR_REQUEST_ID", "Expected a new request id but " + std::to_string(request->id) + " is in flight");
   }
-  request->arrival = arrivals_++;
-  incoming_.push_back(std::move(request));
+  for (auto& request : requests) {
+    known_[request->id] = true;
+    request->arrival = arrivals_++;
+    incoming_.push_back(std::move(request));
+  }
   wake_.notify_one();
 }
 
-void Engine::abort(int32_t id) {
+void Engine::abort(int32_t id, int32_t output) {
   std::lock_guard<std::mutex> lock(mutex_);
-  aborts_.push_back(id);
+  aborts_.push_back({id, output});
   wake_.notify_one();
 }
 
@@ -180,7 +187,7 @@ void Engine::loop() {
 // Waits for work and takes it in; false when the engine is to end.
 bool Engine::intake() {
   std::deque<std::shared_ptr<Request>> incoming;
-  std::vector<int32_t> aborts;
+  std::vector<std::pair<int32_t, int32_t>> aborts;
   {
     std::unique_lock<std::mutex> lock(mutex_);
     wake_.wait(lock, [this] { return stopping_ || !incoming_.empty() || !aborts_.empty() || !active_.empty(); });
@@ -212,11 +219,13 @@ bool Engine::intake() {
       scheduler_.add(sequence);
     }
   }
-  for (int32_t id : aborts) {
+  for (auto [id, output] : aborts) {
     auto found = active_.find(id);
     if (found == active_.end()) continue;
     std::vector<std::shared_ptr<Sequence>> sequences = found->second.sequences;
-    for (const auto& s : sequences) finish(s, Record::kAborted, -1, 0);
+    for (const auto& s : sequences) {
+      if (output < 0 || s->index == output) finish(s, Record::kAborted, -1, 0);
+    }
   }
   return true;
 }

@@ -76,9 +76,13 @@ class Engine {
   Engine(EngineModel model, const EngineConfig& config, std::function<void()> notify);
   ~Engine();
 
-  // Throws what can be known now; the request is not taken then.
-  void submit(std::shared_ptr<Request> request);
-  void abort(int32_t id);
+  // Throws what can be known of a request before it runs.
+  void check(const Request& request) const;
+  // All or none: the queue has room for each, and every id is new; else it throws and takes none. Each passes check
+  // first.
+  void submit(std::vector<std::shared_ptr<Request>> requests);
+  // output -1: the whole request; else that output alone. Unknown ids are passed over: an abort may cross the end.
+  void abort(int32_t id, int32_t output = -1);
   EngineEvents take();
   EngineStats stats();
   // Aborts everything and ends the thread; waits for it. Safe to call twice.
@@ -112,7 +116,6 @@ class Engine {
   void emit(const Sequence& sequence, Record kind, double token, double logprob, double rank,
             const std::vector<TokenLogprob>& top, double extra);
   void flush();
-  void check(const Request& request) const;
   static bool prompt_logprob_at(const Sequence& sequence, int32_t position);
 
   EngineModel model_;
@@ -140,10 +143,10 @@ class Engine {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::shared_ptr<Request>> incoming_;
-  std::vector<int32_t> aborts_;
-  std::map<int32_t, bool> known_;  // ids in flight
-  EngineEvents pending_;           // emitted, not yet taken
-  EngineEvents local_;             // engine thread only, until flush
+  std::vector<std::pair<int32_t, int32_t>> aborts_;  // id, output
+  std::map<int32_t, bool> known_;                    // ids in flight
+  EngineEvents pending_;                             // emitted, not yet taken
+  EngineEvents local_;                               // engine thread only, until flush
   bool notified_ = false;
   bool stopping_ = false;
   EngineStats stats_;
