@@ -1,4 +1,4 @@
-import { OcelliError } from '../errors';
+import { OcelliError, type OcelliErrorCode } from '../errors';
 import { nearestName } from './hooks';
 import { kindOf } from './json-file';
 
@@ -50,7 +50,8 @@ export interface LoadProgress {
   total: number;
 }
 
-type Check = { expected: string; test: (value: unknown) => boolean };
+/** One field's rule: what is expected, in words and as a test. */
+export type Check = { expected: string; test: (value: unknown) => boolean };
 
 function oneOf(...names: string[]): Check {
   return { expected: names.map((n) => `'${n}'`).join(', '), test: (v) => typeof v === 'string' && names.includes(v) };
@@ -130,9 +131,15 @@ export function checkEngineOptions(options: EngineOptions & LoadOptions = {}): E
   return checkOptions(options, { ...engineChecks, ...loadChecks }, 'engine options');
 }
 
-function checkOptions<T extends object>(options: T, checks: Record<string, Check>, what: string): T {
+/** The fields that are not undefined, each checked. @param code of a field that fails its check */
+export function checkOptions<T extends object>(
+  options: T,
+  checks: Record<string, Check>,
+  what: string,
+  code: OcelliErrorCode = 'ERR_OPTION',
+): T {
   if (!isPlainObject(options)) {
-    throw new OcelliError('ERR_OPTION', `Expected an object for the ${what} but received ${kindOf(options)}`);
+    throw new OcelliError(code, `Expected an object for the ${what} but received ${kindOf(options)}`);
   }
   const checked: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(options)) {
@@ -147,7 +154,7 @@ function checkOptions<T extends object>(options: T, checks: Record<string, Check
     if (value === undefined) continue;
     if (!check.test(value)) {
       throw new OcelliError(
-        'ERR_OPTION',
+        code,
         `Expected ${check.expected} for ${name} but received ${kindOf(value) ?? typeof value}`,
         {
           details: { option: name },

@@ -2,6 +2,7 @@ import { OcelliError } from '../errors';
 import type { Kwargs } from '../config/hooks';
 import type { InputContext } from '../inputs/context';
 import { decodeImage } from '../media/decode';
+import { decodeShared } from '../media/decode-cache';
 import { hashImage } from '../media/hash';
 import { isTensor, type Tensor } from '../media/tensor';
 import { isRawImage, type ImageInput } from '../media/types';
@@ -26,9 +27,15 @@ export class ImagePlugin extends MultiModalPlugin {
     return super.countItems(data);
   }
 
+  override split(data: unknown): unknown[] {
+    if (isMapped(data)) return [data];
+    const items: readonly unknown[] = Array.isArray(data) ? (data as unknown[]) : [data];
+    return items.flatMap((t) => (isTensor(t) && t.shape.length === 3 ? unstack(t) : [t])).map((item) => [item]);
+  }
+
   override async load(data: unknown, context?: LoadContext): Promise<unknown> {
     const one = async (item: unknown): Promise<unknown> =>
-      isTensor(item) || isMapped(item) ? item : decodeImage(item as ImageInput, mediaPolicy(context));
+      isTensor(item) || isMapped(item) ? item : decodeShared(item as ImageInput, mediaPolicy(context));
     return Array.isArray(data) ? Promise.all(data.map(one)) : one(data);
   }
 

@@ -66,6 +66,11 @@ export abstract class MultiModalPlugin {
     return Array.isArray(data) ? data.length : 1;
   }
 
+  /** One entry per item, each as the mapper takes it alone: a list of one, unless the plugin says otherwise. */
+  split(data: unknown): unknown[] {
+    return (Array.isArray(data) ? (data as unknown[]) : [data]).map((item) => [item]);
+  }
+
   /** Files, URLs and bytes become what mappers take; the default takes data as it is. */
   load(data: unknown, _context?: LoadContext): Awaitable<unknown> {
     return data;

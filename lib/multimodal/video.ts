@@ -16,6 +16,11 @@ export class VideoPlugin extends MultiModalPlugin {
     return isNested(data) ? data.length : 1;
   }
 
+  /** A video is a list already. */
+  override split(data: unknown): unknown[] {
+    return isNested(data) ? [...data] : [data];
+  }
+
   override async load(data: unknown, context?: LoadContext): Promise<unknown> {
     const frames = async (list: readonly ImageInput[]): Promise<unknown[]> =>
       Promise.all(list.map(async (frame) => (isTensor(frame) ? frame : decodeImage(frame, mediaPolicy(context)))));

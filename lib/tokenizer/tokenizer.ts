@@ -5,6 +5,7 @@ import { OcelliError } from '../errors';
 import { AddedTokenMatcher, type AddedToken, type Stretch } from './added-tokens';
 import { Bpe, type Model } from './bpe';
 import { renderTemplate, type ChatTemplateOptions, type TemplateMessage } from './chat-template';
+import { breakSpellings, flatMessage, templateTakesParts, unusedCharacter } from './message-text';
 import { decoderOf, type Decoder } from './decoders';
 import { Unigram, WordPiece } from './models';
 import { normalizerOf, type Normalizer } from './normalizers';
@@ -150,15 +151,23 @@ export class Tokenizer {
    * Prompt text and ids of messages whose text is untrusted: spellings of added tokens in it stay plain text, those that the
    * template writes are tokens. A private-use character that no message holds breaks the spellings until the template's own
    * tokens are cut out.
+   * @param placeholders modality -> token of an item, written in front of a message's text where the template takes no parts
    */
   async renderChat(
     messages: readonly TemplateMessage[],
     options: ChatTemplateOptions = {},
+    placeholders: Readonly<Record<string, string>> = {},
   ): Promise<{ text: string; ids: number[] }> {
-    const marker = unusedCharacter(JSON.stringify(messages));
+    const all = JSON.stringify(messages);
+    const marker = unusedCharacter(all);
+    const item = unusedCharacter(all + marker);
+    const lists = messages.some((m) => Array.isArray(m.content));
+    const flat = lists && !(await templateTakesParts(this.chatTemplate(options), this.templateVariables()));
+    const given = flat ? messages.map((m) => flatMessage(m, item)) : messages;
     const contents = this.added.map((t) => t.content).filter((c) => c.length > 1);
-    const broken = contents.length === 0 ? messages : messages.map((m) => breakSpellings(m, contents, marker));
-    const rendered = await this.applyChatTemplate(broken, options);
+    const broken = contents.length === 0 ? given : given.map((m) => breakSpellings(m, contents, marker));
+    // Only the text that flatMessage wrote has this character.
+    const rendered = (await this.applyChatTemplate(broken, options)).replaceAll(item, placeholders.image ?? '');
     const stretches = this.rawMatcher
       .split(wellFormed(rendered))
       .map((s) => (s.id === undefined ? { text: s.text.replaceAll(marker, '') } : s));
@@ -306,35 +315,4 @@ function tokenContent(value: unknown): string | undefined {
 
 function wellFormed(text: string): string {
   return (text as string & { toWellFormed(): string }).toWellFormed();
-}
-
-function unusedCharacter(text: string): string {
-  for (let c = 0xe000; c < 0xf8ff; c++) {
-    const character = String.fromCharCode(c);
-    if (!text.includes(character)) return character;
-  }
-  throw new OcelliError('ERR_CHAT_TEMPLATE', 'Expected a private-use character that the messages do not hold');
-}
-
-/** The message with `marker` inside each spelling of a token. */
-function breakSpellings<T>(value: T, contents: readonly string[], marker: string): T {
-  if (typeof value === 'string') {
-    let text: string = value;
-    for (const content of contents) {
-      // After the first character; overlapping spellings are found again, since the marker splits them all.
-      const head = String.fromCodePoint(content.codePointAt(0)!);
-      text = text.replaceAll(content, `${head}${marker}${content.slice(head.length)}`);
-    }
-    return text as T;
-  }
-  if (Array.isArray(value)) return value.map((v: unknown) => breakSpellings(v, contents, marker)) as T;
-  if (typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype) {
-    return Object.fromEntries(
-      Object.entries(value).map(([k, v]) => [
-        k,
-        k === 'type' || k === 'role' ? (v as unknown) : breakSpellings(v as unknown, contents, marker),
-      ]),
-    ) as T;
-  }
-  return value;
 }

@@ -1,0 +1,172 @@
+/** From a model's name to everything an engine runs on: configuration, programs, packed weights, tokenizer, memory plan. */
+import { AsyncResource } from 'node:async_hooks';
+import { ModelConfig } from '../config/model-config';
+import type { EngineOptions, LoadOptions, LoadProgress } from '../config/options';
+import { findWeightFiles } from '../config/weight-files';
+import { OcelliError } from '../errors';
+import '../models/registry';
+import { INPUT_REGISTRY, MULTIMODAL_REGISTRY } from '../multimodal';
+import { loadNative, nativeError, type ModelHandle, type NativeBinding } from '../native';
+import { resolveWeightNames, traceModel, type TracedModel } from '../nn';
+import { Tokenizer } from '../tokenizer';
+import { programTexts } from './item-size';
+import { ItemMapper, type FeatureRows } from './items';
+import { planMemory, weightFormat, type MemoryPlan } from './memory-plan';
+
+export interface PlannedModel {
+  native: NativeBinding;
+  config: ModelConfig;
+  traced: TracedModel;
+  programs: string[];
+  plan: MemoryPlan;
+}
+
+export interface LoadedModel extends PlannedModel {
+  handle: ModelHandle;
+  tokenizer: Tokenizer | undefined;
+}
+
+/** Everything but weights and tokenizer: what estimateMemory tells. */
+export async function planModel(model: string | URL, options: EngineOptions & LoadOptions = {}): Promise<PlannedModel> {
+  const config = await ModelConfig.load(model, options);
+  checkSupported(config);
+  const native = loadNative();
+  const traced = traceModel(config.modelClass as never, config.hfConfig);
+  const programs = programTexts(traced);
+  MULTIMODAL_REGISTRY.initMmLimitsPerPrompt(config);
+  const maxMultiModalTokens = config.multimodalConfig ? MULTIMODAL_REGISTRY.getMaxMultimodalTokens(config) : 0;
+  try {
+    const items = await largestItems(native, config, traced, programs);
+    const plan = planMemory(native, config, traced, programs, items, maxMultiModalTokens);
+    return { native, config, traced, programs, plan };
+  } catch (e) {
+    throw nativeError(e);
+  }
+}
+
+/** The plan without loading: no weights are read. */
+export async function estimateMemory(model: string | URL, options: EngineOptions = {}): Promise<MemoryPlan> {
+  return (await planModel(model, options)).plan;
+}
+
+export async function loadModel(model: string | URL, options: EngineOptions & LoadOptions = {}): Promise<LoadedModel> {
+  const { signal } = options;
+  const planned = await planModel(model, options);
+  const { native, config, traced, programs } = planned;
+  signal?.throwIfAborted();
+  const report = options.onProgress && AsyncResource.bind(options.onProgress);
+  const progress = (phase: LoadProgress['phase'], loaded: number, total: number): void =>
+    report?.({ phase, loaded, total });
+  const tokenizer = config.options.skipTokenizerInit ? undefined : await Tokenizer.load(config.model);
+  const dummy = config.options.loadFormat === 'dummy';
+  try {
+    const files = dummy ? [] : await findWeightFiles(config.model);
+    progress('read', 0, files.length);
+    const checkpoint = dummy ? null : await native.openCheckpoint(files);
+    progress('read', files.length, files.length);
+    signal?.throwIfAborted();
+    const stored = checkpoint ? native.checkpointTensors(checkpoint).map((t) => t.name) : [];
+    const names = checkpoint
+      ? resolveWeightNames(
+          [traced.text, ...traced.encoders.flatMap((e) => e.program ?? [])],
+          stored,
+          traced.weightNames,
+        )
+      : {};
+    const handle = await native.createModel(
+      checkpoint,
+      {
+        programs,
+        names,
+        dtype: weightFormat(config),
+        backend: 'cpu',
+        threads: config.options.threads ?? 0,
+        dummy,
+        seed: config.options.seed ?? 0,
+      },
+      (loaded, total) => progress('pack', loaded, total),
+      signal ? abortFlag(signal) : undefined,
+    );
+    return { ...planned, handle, tokenizer };
+  } catch (e) {
+    signal?.throwIfAborted();
+    throw nativeError(e);
+  }
+}
+
+/** How many rows an encoder gives: asked of the loaded program, and remembered by its sizes. */
+export function featureRowsOf(native: NativeBinding, handle: ModelHandle, traced: TracedModel): FeatureRows {
+  const known = new Map<string, number>();
+  return (program, symbols) => {
+    const key = `${program}:${Object.entries(symbols).join(';')}`;
+    let rows = known.get(key);
+    if (rows === undefined) {
+      try {
+        const shape = native.modelShape(handle, program, 'features', symbols);
+        rows = shape.reduce((a, b) => a * b, 1) / traced.featureWidth;
+      } catch (e) {
+        throw nativeError(e);
+      }
+      if (known.size >= 1024) known.clear();
+      known.set(key, rows);
+    }
+    return rows;
+  };
+}
+
+/** One item per encoder, the largest: the first of the registered dummy data, mapped. */
+async function largestItems(
+  native: NativeBinding,
+  config: ModelConfig,
+  traced: TracedModel,
+  programs: readonly string[],
+): Promise<{ program: number; symbols: Record<string, number> }[]> {
+  if (!config.multimodalConfig || programs.length < 2) return [];
+  const counts = MULTIMODAL_REGISTRY.getMmLimitsPerPrompt(config);
+  if (Object.values(counts).every((n) => n === 0)) return [];
+  const dummy = await INPUT_REGISTRY.dummyDataForProfiling(config, config.maxModelLen, MULTIMODAL_REGISTRY);
+  const rows: FeatureRows = (program, symbols) => {
+    const shape = native.programShape(programs[program]!, 'features', symbols);
+    return shape.reduce((a, b) => a * b, 1) / traced.featureWidth;
+  };
+  const mapper = new ItemMapper(config, traced, rows, 0);
+  const found = [];
+  for (const [modality, items] of Object.entries(dummy.multiModalData ?? {})) {
+    const [first] = MULTIMODAL_REGISTRY.getPlugin(modality).split(items);
+    if (first === undefined) continue;
+    const [item] = await mapper.map({ [modality]: first });
+    if (item && item.program > 0) found.push({ program: item.program, symbols: item.symbols });
+  }
+  return found;
+}
+
+function abortFlag(signal: AbortSignal): { readonly aborted: boolean } {
+  return {
+    get aborted() {
+      return signal.aborted;
+    },
+  };
+}
+
+/** What this build cannot do is said at load, never passed over. */
+function checkSupported(config: ModelConfig): void {
+  const { device = 'auto', quantization = 'none', numSpeculativeTokens = 0, traceFile } = config.options;
+  const refuse = (option: string, expected: string, received: unknown, hint: string): never => {
+    throw new OcelliError('ERR_UNSUPPORTED', `Expected ${expected} for ${option} but received '${String(received)}'`, {
+      hint,
+      details: { option },
+    });
+  };
+  if (device !== 'auto' && device !== 'cpu')
+    refuse('device', "'auto' or 'cpu'", device, 'This build computes on the CPU.');
+  if (quantization !== 'none')
+    refuse(
+      'quantization',
+      "'none'",
+      quantization,
+      "Use dtype: 'bfloat16' to halve the weights of a float32 checkpoint.",
+    );
+  if (numSpeculativeTokens !== 0) refuse('numSpeculativeTokens', '0', numSpeculativeTokens, 'Leave the option out.');
+  if (traceFile !== undefined)
+    refuse('traceFile', 'no file', traceFile, 'Leave the option out; stats() has the totals.');
+}

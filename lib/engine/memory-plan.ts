@@ -1,0 +1,203 @@
+/** What an engine will hold in memory, term by term, before anything is allocated. */
+import type { ModelConfig } from '../config/model-config';
+import { OcelliError } from '../errors';
+import type { EngineConfig, NativeBinding, NativeDType } from '../native';
+import type { TracedModel } from '../nn';
+import type { EngineItemSize } from './item-size';
+
+/** Bytes and counts; every term of the arithmetic. */
+export interface MemoryPlan {
+  /** Packed weights in anonymous memory. Tensors that stay in the mapped checkpoint are not counted. */
+  weights: number;
+  /** The arena of the text model for `maxNumBatchedTokens` rows. */
+  peakActivations: number;
+  /** The arena of the encoder for the largest item of the registered dummy data. */
+  encoderActivations: number;
+  /** Picture features, kept by content. */
+  encoderCache: number;
+  kvBytesPerToken: number;
+  kvBytesPerBlock: number;
+  kvBlocks: number;
+  /** Reserved; committed block by block as sequences grow. */
+  kvCache: number;
+  blockSize: number;
+  /** Tokens that the KV cache holds. */
+  kvTokens: number;
+  total: number;
+  /** What this process may still allocate: the machine's free memory, and no more than its cgroup leaves. */
+  limit: number;
+  maxModelLen: number;
+  maxNumSeqs: number;
+  maxNumBatchedTokens: number;
+  /** The most tokens that the items of one prompt may cost. */
+  maxMultiModalTokens: number;
+  /** Sequences of the dummy batch: max(1, min(maxNumSeqs, floor(maxNumBatchedTokens / maxMultiModalTokens))). */
+  profiledSequences: number;
+}
+
+const defaultMaxNumSeqs = 16;
+const defaultMaxNumBatchedTokens = 2048;
+const defaultBlockSize = 16;
+/** Logits are planned for this many rows at least: prompt log-probabilities come in chunks of it. */
+const minimumLogitRows = 32;
+const kvShare = 0.25;
+const minimumEncoderCache = 64 * 2 ** 20;
+
+const kvTypes = { float32: 'f32', bfloat16: 'bf16' } as const;
+const weightTypes = { float32: 'f32', bfloat16: 'bf16', float16: 'f16' } as const;
+
+export function weightFormat(config: ModelConfig): 'f32' | 'bf16' | 'f16' {
+  return weightTypes[config.dtype];
+}
+
+/** @param items one per encoder: the largest item that the registered dummy data gives */
+export function planMemory(
+  native: NativeBinding,
+  config: ModelConfig,
+  traced: TracedModel,
+  programs: readonly string[],
+  items: readonly EngineItemSize[],
+  maxMultiModalTokens: number,
+): MemoryPlan {
+  const { options } = config;
+  const threads = options.threads ?? native.info().cores;
+  const blockSize = options.blockSize ?? defaultBlockSize;
+  const maxModelLen = config.maxModelLen;
+  const maxNumSeqs = options.maxNumSeqs ?? defaultMaxNumSeqs;
+  const maxNumBatchedTokens = batchedTokens(config, maxNumSeqs, maxMultiModalTokens);
+
+  const weights = native.weightBytes({
+    programs: [...programs],
+    dtype: weightFormat(config),
+    backend: 'cpu',
+    threads,
+    dummy: options.loadFormat === 'dummy',
+  });
+  const rows: Record<string, number> = {
+    T: maxNumBatchedTokens,
+    S: Math.min(maxNumBatchedTokens, Math.max(maxNumSeqs, minimumLogitRows)),
+    F: maxNumBatchedTokens,
+  };
+  const peakActivations = native.programPeak(programs[0]!, 'cpu', rows, threads);
+  const encoderActivations = Math.max(
+    0,
+    ...items.map((item) => native.programPeak(programs[item.program]!, 'cpu', item.symbols, threads)),
+  );
+  const itemBytes = maxMultiModalTokens * traced.featureWidth * 4;
+  const encoderCache =
+    traced.featureWidth === 0 ? 0 : (options.encoderCacheBytes ?? Math.max(minimumEncoderCache, 2 * itemBytes));
+
+  const kvBytes = kvDtype(config) === 'f32' ? 4 : 2;
+  const kvBytesPerToken = traced.kvLayers * traced.kvHeads * (traced.headDimK + traced.headDimV) * kvBytes;
+  const kvBytesPerBlock = kvBytesPerToken * blockSize;
+  const limit = native.info().memory.available;
+  const fixed = weights + peakActivations + encoderActivations + encoderCache;
+  const wanted = Math.ceil(maxModelLen / blockSize) * maxNumSeqs;
+  const room = options.kvCacheMemoryBytes ?? Math.min(kvShare * limit, limit - fixed);
+  const blocks = kvBytesPerBlock === 0 ? wanted : Math.floor(room / kvBytesPerBlock);
+  const kvBlocks = options.kvCacheMemoryBytes === undefined ? Math.min(wanted, blocks) : blocks;
+  const plan: MemoryPlan = {
+    weights,
+    peakActivations,
+    encoderActivations,
+    encoderCache,
+    kvBytesPerToken,
+    kvBytesPerBlock,
+    kvBlocks,
+    kvCache: kvBlocks * kvBytesPerBlock,
+    blockSize,
+    kvTokens: kvBlocks * blockSize,
+    total: fixed + kvBlocks * kvBytesPerBlock,
+    limit,
+    maxModelLen,
+    maxNumSeqs,
+    maxNumBatchedTokens,
+    maxMultiModalTokens,
+    profiledSequences: Math.max(
+      1,
+      Math.min(maxNumSeqs, Math.floor(maxNumBatchedTokens / Math.max(1, maxMultiModalTokens))),
+    ),
+  };
+  if (kvBlocks < 1 || plan.total > limit) throw tooLittle(plan);
+  return plan;
+}
+
+/** The engine's configuration under a plan. */
+export function engineConfig(config: ModelConfig, traced: TracedModel, plan: MemoryPlan): EngineConfig {
+  const { options } = config;
+  return {
+    maxNumSeqs: plan.maxNumSeqs,
+    maxNumBatchedTokens: plan.maxNumBatchedTokens,
+    maxModelLen: plan.maxModelLen,
+    blockSize: plan.blockSize,
+    kvBlocks: plan.kvBlocks,
+    kvDtype: kvDtype(config),
+    kvLayers: traced.kvLayers,
+    kvHeads: traced.kvHeads,
+    headDimK: traced.headDimK,
+    headDimV: traced.headDimV,
+    encoderCacheBytes: plan.encoderCache,
+    enablePrefixCaching: options.enablePrefixCaching ?? true,
+    enableChunkedPrefill: options.enableChunkedPrefill ?? true,
+    positionAxes: traced.positionAxes,
+    featureWidth: traced.featureWidth,
+    vocabSize: traced.vocabSize,
+    maxNumQueuedReqs: options.maxNumQueuedReqs ?? 0,
+    textArenaBytes: plan.peakActivations,
+    encoderArenaBytes: plan.encoderActivations,
+  };
+}
+
+/** Half the bytes of float32 where the weights are bfloat16; float16 has a range that keys may leave. */
+function kvDtype(config: ModelConfig): Extract<NativeDType, 'f32' | 'bf16'> {
+  const option = config.options.kvCacheDtype ?? 'auto';
+  if (option === 'auto') return config.dtype === 'bfloat16' ? 'bf16' : 'f32';
+  if (option === 'int8') {
+    throw new OcelliError(
+      'ERR_OPTION',
+      "Expected 'auto', 'float32' or 'bfloat16' for kvCacheDtype on the CPU but received 'int8'",
+      {
+        details: { option: 'kvCacheDtype' },
+      },
+    );
+  }
+  return kvTypes[option];
+}
+
+function batchedTokens(config: ModelConfig, maxNumSeqs: number, maxMultiModalTokens: number): number {
+  const { maxNumBatchedTokens: option, enableChunkedPrefill = true } = config.options;
+  const { maxModelLen } = config;
+  const bad = (least: number, why: string): OcelliError =>
+    new OcelliError(
+      'ERR_OPTION',
+      `Expected at least ${least} (${why}) for maxNumBatchedTokens but received ${String(option)}`,
+      { details: { option: 'maxNumBatchedTokens', minimum: least } },
+    );
+  if (option !== undefined) {
+    if (!enableChunkedPrefill && option < maxModelLen) throw bad(maxModelLen, 'maxModelLen, as chunked prefill is off');
+    if (option < maxNumSeqs) throw bad(maxNumSeqs, 'maxNumSeqs');
+    return option;
+  }
+  if (!enableChunkedPrefill) return Math.max(maxModelLen, defaultMaxNumBatchedTokens, maxMultiModalTokens, maxNumSeqs);
+  return Math.max(Math.min(maxModelLen, defaultMaxNumBatchedTokens), maxNumSeqs);
+}
+
+const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+
+function tooLittle(plan: MemoryPlan): OcelliError {
+  const terms = [
+    `weights ${mebibytes(plan.weights)} (dtype)`,
+    `activations ${mebibytes(plan.peakActivations)} (maxNumBatchedTokens ${plan.maxNumBatchedTokens})`,
+    `encoder ${mebibytes(plan.encoderActivations)} (limitMmPerPrompt, mmProcessorKwargs)`,
+    `encoder cache ${mebibytes(plan.encoderCache)} (encoderCacheBytes)`,
+    `one KV block ${mebibytes(plan.kvBytesPerBlock)} (kvCacheMemoryBytes, blockSize)`,
+  ];
+  return new OcelliError(
+    'ERR_MEMORY',
+    `Expected memory for at least one sequence but ${mebibytes(plan.limit)} are free and the engine needs: ${terms.join(', ')}`,
+    {
+      hint: 'Lower the option named beside the largest term, or give the process more memory.',
+      details: { ...plan },
+    },
+  );
+}

@@ -1,0 +1,145 @@
+/** Prompts and messages to token ids, before any picture is looked at. */
+import { OcelliError } from '../errors';
+import { kindOf } from '../config/json-file';
+import type { MultiModalData } from '../multimodal';
+import type { Tokenizer } from '../tokenizer';
+import { noTokenizer } from './submission';
+import type { ChatOptions, ContentPart, Media, Message, Prompt } from './types';
+
+export interface TokenizedPrompt {
+  promptTokenIds: readonly number[];
+  prompt?: string;
+  multiModalData?: MultiModalData;
+  mmProcessorKwargs?: Record<string, unknown>;
+  /** False: pictures came in messages; local paths need allowedLocalMediaPath. */
+  trusted: boolean;
+}
+
+const known = new Set(['prompt', 'promptTokenIds', 'multiModalData', 'mmProcessorKwargs']);
+
+export function tokenizePrompt(tokenizer: Tokenizer | undefined, prompt: Prompt): TokenizedPrompt {
+  if (typeof prompt === 'string') return fromText(tokenizer, prompt, {});
+  if (Array.isArray(prompt)) return fromIds(prompt as readonly unknown[], {});
+  if (typeof prompt !== 'object' || prompt === null) throw badPrompt(prompt);
+  const { prompt: text, promptTokenIds: ids } = prompt as { prompt?: unknown; promptTokenIds?: unknown };
+  const stray = Object.keys(prompt).find((key) => !known.has(key));
+  if (stray !== undefined) {
+    throw new OcelliError('ERR_UNKNOWN_OPTION', `Expected a known name in the prompt but received '${stray}'`, {
+      hint: `Known: ${[...known].join(', ')}.`,
+      details: { option: stray },
+    });
+  }
+  if (typeof text === 'string' && ids === undefined) return fromText(tokenizer, text, prompt as Media);
+  if (Array.isArray(ids) && text === undefined) return fromIds(ids, prompt as Media);
+  throw badPrompt(prompt);
+}
+
+function fromText(tokenizer: Tokenizer | undefined, prompt: string, media: Media): TokenizedPrompt {
+  if (!tokenizer) throw noTokenizer('a text prompt');
+  return { promptTokenIds: tokenizer.encode(prompt), prompt, ...mediaOf(media), trusted: true };
+}
+
+function fromIds(ids: readonly unknown[], media: Media): TokenizedPrompt {
+  const bad = ids.findIndex((id) => !Number.isSafeInteger(id) || (id as number) < 0 || (id as number) >= 2 ** 31);
+  if (bad >= 0) {
+    throw new OcelliError(
+      'ERR_PROMPT',
+      `Expected token ids for the prompt but received ${kindOf(ids[bad])} at ${bad}`,
+      {
+        details: { position: bad },
+      },
+    );
+  }
+  return { promptTokenIds: ids as readonly number[], ...mediaOf(media), trusted: true };
+}
+
+function mediaOf({ multiModalData, mmProcessorKwargs }: Media): Media {
+  for (const [name, value] of Object.entries({ multiModalData, mmProcessorKwargs })) {
+    if (value === undefined || (typeof value === 'object' && value !== null && !Array.isArray(value))) continue;
+    throw new OcelliError('ERR_PROMPT', `Expected an object for ${name} but received ${kindOf(value)}`);
+  }
+  return {
+    ...(multiModalData === undefined ? {} : { multiModalData }),
+    ...(mmProcessorKwargs === undefined ? {} : { mmProcessorKwargs }),
+  };
+}
+
+function badPrompt(prompt: unknown): OcelliError {
+  return new OcelliError(
+    'ERR_PROMPT',
+    `Expected a text, token ids, { prompt } or { promptTokenIds } for the prompt but received ${kindOf(prompt) ?? typeof prompt}`,
+  );
+}
+
+/** @param placeholders modality -> how its placeholder token is spelled, for templates that take no content parts */
+export async function tokenizeMessages(
+  tokenizer: Tokenizer | undefined,
+  messages: readonly Message[],
+  options: ChatOptions & Media,
+  placeholders: Readonly<Record<string, string>>,
+): Promise<TokenizedPrompt> {
+  if (!tokenizer) throw noTokenizer('messages');
+  const images: unknown[] = [];
+  const rendered = checkMessages(messages).map(({ role, content, ...rest }) => ({
+    ...rest,
+    role,
+    content: typeof content === 'string' ? content : content.map((part) => templatePart(part, images)),
+  }));
+  const { chatTemplate, addGenerationPrompt, tools, templateVariables: variables } = options;
+  const { ids, text } = await tokenizer.renderChat(
+    rendered,
+    {
+      ...(chatTemplate === undefined ? {} : { chatTemplate }),
+      ...(addGenerationPrompt === undefined ? {} : { addGenerationPrompt }),
+      ...(tools === undefined ? {} : { tools }),
+      ...(variables === undefined ? {} : { variables }),
+    },
+    placeholders,
+  );
+  return {
+    promptTokenIds: ids,
+    prompt: text,
+    ...(images.length > 0 ? { multiModalData: { image: images as never } } : {}),
+    trusted: false,
+  };
+}
+
+function checkMessages(messages: readonly Message[]): readonly Message[] {
+  if (!Array.isArray(messages) || messages.length === 0)
+    throw new OcelliError('ERR_MESSAGES', `Expected a list of at least one message but received ${kindOf(messages)}`);
+  for (const [i, message] of (messages as readonly unknown[]).entries()) {
+    const { role, content } = (message ?? {}) as Partial<Message>;
+    if (typeof role === 'string' && (typeof content === 'string' || Array.isArray(content))) continue;
+    throw new OcelliError(
+      'ERR_MESSAGES',
+      `Expected { role, content } with a text or a list of parts for message ${i} but received ${kindOf(message)}`,
+      { details: { index: i } },
+    );
+  }
+  return messages;
+}
+
+/** What the template sees of a part; the picture itself goes to `images`. */
+function templatePart(part: ContentPart, images: unknown[]): { type: 'text'; text: string } | { type: 'image' } {
+  switch (part?.type) {
+    case 'text':
+      if (typeof part.text === 'string') return { type: 'text', text: part.text };
+      break;
+    case 'image':
+      if (part.image !== undefined && part.image !== null) {
+        images.push(part.image);
+        return { type: 'image' };
+      }
+      break;
+    case 'image_url':
+      if (typeof part.image_url?.url === 'string') {
+        images.push(part.image_url.url);
+        return { type: 'image' };
+      }
+      break;
+  }
+  throw new OcelliError(
+    'ERR_MESSAGES',
+    `Expected { type: 'text', text }, { type: 'image', image } or { type: 'image_url', image_url: { url } } for a part of a message but received ${JSON.stringify((part as { type?: unknown } | null)?.type) ?? 'nothing'}`,
+  );
+}

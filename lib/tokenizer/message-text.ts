@@ -1,0 +1,63 @@
+/** Text of messages on its way into a template: untrusted spellings broken, parts flattened for templates that read plain text. */
+import { OcelliError } from '../errors';
+import { renderTemplate, type TemplateMessage } from './chat-template';
+
+const probe = 'ocelli probe';
+const takesParts = new Map<string, Promise<boolean>>();
+const maxKnown = 64;
+
+/** Whether a template writes the text of content parts, or takes content as a string only: one rendering tells. */
+export function templateTakesParts(template: string, tokens: Readonly<Record<string, unknown>>): Promise<boolean> {
+  const known = takesParts.get(template);
+  if (known) return known;
+  const messages = [{ role: 'user', content: [{ type: 'text', text: probe }] }];
+  const answer = renderTemplate(template, messages, tokens, {}).then(
+    // A list that was written as a string shows its keys.
+    (text) => text.includes(probe) && !/["']?type["']?\s*:/.test(text) && !text.includes('[object'),
+    () => false,
+  );
+  if (takesParts.size >= maxKnown) takesParts.delete(takesParts.keys().next().value!);
+  takesParts.set(template, answer);
+  return answer;
+}
+
+/** Content parts as one string: a line for each item, then the texts (vLLM v0.6.3, vllm/entrypoints/chat_utils.py). */
+export function flatMessage(message: TemplateMessage, item: string): TemplateMessage {
+  if (!Array.isArray(message.content)) return message;
+  const parts = message.content as readonly { type: string; text?: string }[];
+  const items = parts.filter((p) => p.type !== 'text').map(() => item);
+  const texts = parts.filter((p) => p.type === 'text').map((p) => p.text ?? '');
+  return { ...message, content: [...items, ...texts].join('\n') };
+}
+
+/** A private-use character that the text does not hold. */
+export function unusedCharacter(text: string): string {
+  for (let c = 0xe000; c < 0xf8ff; c++) {
+    const character = String.fromCharCode(c);
+    if (!text.includes(character)) return character;
+  }
+  throw new OcelliError('ERR_CHAT_TEMPLATE', 'Expected a private-use character that the messages do not hold');
+}
+
+/** The message with `marker` inside each spelling of a token. */
+export function breakSpellings<T>(value: T, contents: readonly string[], marker: string): T {
+  if (typeof value === 'string') {
+    let text: string = value;
+    for (const content of contents) {
+      // After the first character; overlapping spellings are found again, since the marker splits them all.
+      const head = String.fromCodePoint(content.codePointAt(0)!);
+      text = text.replaceAll(content, `${head}${marker}${content.slice(head.length)}`);
+    }
+    return text as T;
+  }
+  if (Array.isArray(value)) return value.map((v: unknown) => breakSpellings(v, contents, marker)) as T;
+  if (typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype) {
+    return Object.fromEntries(
+      Object.entries(value).map(([k, v]) => [
+        k,
+        k === 'type' || k === 'role' ? (v as unknown) : breakSpellings(v as unknown, contents, marker),
+      ]),
+    ) as T;
+  }
+  return value;
+}
