@@ -104,7 +104,6 @@ test('includes between the folders of native point one way', () => {
 const tooLong: Record<string, number> = {
   'native/core/program.cc': 403,
   'native/core/weights.cc': 411,
-  'native/engine/engine.cc': 490,
 };
 
 test('files stay small: 400 lines, a kernel 800', () => {
