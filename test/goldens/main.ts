@@ -23,6 +23,9 @@ function folders(): string[] {
   return names.map(inside).filter((f) => positionals.length > 0 || existsSync(join(f, 'cases.json')));
 }
 
+/** JSON has no infinity. */
+const figures = (_: string, value: unknown): unknown =>
+  typeof value === 'number' && !Number.isFinite(value) ? String(value) : value;
 const figure = (n: number): string => (n === 0 || (Number.isInteger(n) && n < 1e6) ? String(n) : n.toExponential(2));
 const checkText = (c: Check | undefined): string => (c ? `${c.what} ${figure(c.error)} of ${figure(c.bound)}` : '-');
 
@@ -57,7 +60,7 @@ async function main(): Promise<void> {
     }
   }
   const ok = reports.length > 0 && reports.every((r) => r.ok);
-  if (values.json) process.stdout.write(`${JSON.stringify({ ok, reports }, null, 1)}\n`);
+  if (values.json) process.stdout.write(`${JSON.stringify({ ok, reports }, figures, 1)}\n`);
   else
     process.stdout.write(
       `${reports.filter((r) => r.ok && !r.skipped).length} passed, ${reports.filter((r) => !r.ok).length} failed, ${reports.filter((r) => r.skipped).length} skipped\n`,

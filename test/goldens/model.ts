@@ -3,7 +3,7 @@ import { findWeightFiles, ModelConfig } from '../../dist/config';
 import { InputContext, INPUT_REGISTRY, MULTIMODAL_REGISTRY, Tensor } from '../../dist/index';
 import type { MappedItem, ModelHooksOfClass, PlacedItem, PromptPositions } from '../../dist/models/hooks';
 import '../../dist/models/registry';
-import { loadNative, nativeError, type ModelHandle, type NativeTensor, type RunResult } from '../../dist/native';
+import { loadNative, type ModelHandle, type NativeTensor, type RunResult } from '../../dist/native';
 import { resolveWeightNames, traceModel, type TracedEncoder, type TracedModel } from '../../dist/nn';
 import { Tokenizer } from '../../dist/tokenizer';
 
@@ -199,11 +199,7 @@ export class GoldenModel {
     taps: string[],
   ): Promise<RunResult> {
     const kvDtype = this.setting.dtype === 'float32' ? 'f32' : 'bf16';
-    return loadNative()
-      .runProgram(this.handle, program, inputs, symbols, { taps, kvDtype })
-      .catch((e: unknown) => {
-        throw nativeError(e);
-      });
+    return loadNative().runProgram(this.handle, program, inputs, symbols, { taps, kvDtype });
   }
 }
 

@@ -1,5 +1,6 @@
 /** Folders through all their cases, and what came of it. */
 import { OcelliError } from '../../dist/index';
+import { nativeError } from '../../dist/native';
 import { checkCase, type Step } from './check';
 import { failed, worst, type Check } from './compare';
 import { readGoldenFolder } from './folder';
@@ -23,7 +24,7 @@ export interface FolderReport extends Setting {
   cases: CaseReport[];
 }
 
-/** What no model of the library is for is skipped, and said; any other error is thrown. */
+/** What no model of the library is for is skipped, and said; any other error is a failure of its case or folder. */
 export async function runFolder(path: string, setting: Setting): Promise<FolderReport> {
   const folder = readGoldenFolder(path);
   const report: FolderReport = { folder: folder.name, ...setting, ok: true, failures: [], cases: [] };
@@ -31,15 +32,16 @@ export async function runFolder(path: string, setting: Setting): Promise<FolderR
   try {
     model = await GoldenModel.load(path, setting);
   } catch (e) {
-    if (!OcelliError.is(e) || !['ERR_UNKNOWN_ARCHITECTURE', 'ERR_CONFIG'].includes(e.code)) throw e;
-    const known = e.code === 'ERR_CONFIG';
-    return { ...report, skipped: known ? e.message : `no model for ${folder.architectures.join(', ')}` };
+    if (OcelliError.is(e) && e.code === 'ERR_CONFIG') return { ...report, skipped: e.message };
+    if (OcelliError.is(e) && e.code === 'ERR_UNKNOWN_ARCHITECTURE')
+      return { ...report, skipped: `no model for ${folder.architectures.join(', ')}` };
+    return { ...report, ok: false, worst: thrown(e), failures: [thrown(e)] };
   }
   const steps: Step[] = [];
   const all: Check[] = [];
   try {
     for (const golden of folder.cases) {
-      const result = await checkCase(model, folder, golden);
+      const result = await checkCase(model, folder, golden).catch((e: unknown) => ({ checks: [thrown(e)], steps: [] }));
       steps.push(...result.steps);
       all.push(...result.checks);
       const failures = result.checks.filter(failed);
@@ -57,6 +59,11 @@ export async function runFolder(path: string, setting: Setting): Promise<FolderR
   const top = worst(all);
   report.ok = report.failures.length === 0 && report.cases.every((c) => c.ok);
   return { ...report, ...(top ? { worst: top } : {}) };
+}
+
+function thrown(e: unknown): Check {
+  const { code, message, stack } = nativeError(e) as Error & { code?: string };
+  return { what: code === undefined ? (stack ?? message) : `${code}: ${message}`, error: Infinity, bound: 0 };
 }
 
 /** Near ties may go either way; a step that was clear must not turn, and few that were fairly clear. */
