@@ -34,7 +34,7 @@ function print(report: FolderReport): void {
     process.stdout.write(`${mark.padEnd(5)}${name.padEnd(44)}${what}\n`);
   };
   const title = `${report.folder} (${report.backend}, ${report.dtype})`;
-  if (report.skipped !== undefined) return line('skip', title, report.skipped);
+  if (report.skipped !== undefined) return line(report.ok ? 'skip' : 'FAIL', title, report.skipped);
   line(report.ok ? 'ok' : 'FAIL', title, checkText(report.worst));
   for (const check of report.failures) line('', '', checkText(check));
   for (const c of report.cases) {
