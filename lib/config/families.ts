@@ -12,6 +12,39 @@ const decoder = {
   tie_word_embeddings: false,
 };
 
+const qwen2 = {
+  ...decoder,
+  vocab_size: 151936,
+  intermediate_size: 22016,
+  num_key_value_heads: 32,
+  max_position_embeddings: 32768,
+  use_sliding_window: false,
+  sliding_window: 4096,
+  max_window_layers: 28,
+};
+
+const llava = {
+  image_token_index: 32000,
+  projector_hidden_act: 'gelu',
+  vision_feature_select_strategy: 'default',
+  vision_feature_layer: -2,
+  multimodal_projector_bias: true,
+  tie_word_embeddings: false,
+};
+
+const llavaParts = {
+  text: 'llama',
+  vision: 'clip_vision_model',
+  visionDefaults: {
+    hidden_size: 1024,
+    intermediate_size: 4096,
+    num_hidden_layers: 24,
+    num_attention_heads: 16,
+    image_size: 336,
+    patch_size: 14,
+  },
+};
+
 const defaultsByType: Readonly<Record<string, JsonObject>> = {
   llama: {
     ...decoder,
@@ -27,15 +60,18 @@ const defaultsByType: Readonly<Record<string, JsonObject>> = {
     max_position_embeddings: 131072,
     sliding_window: 4096,
   },
-  qwen2: {
-    ...decoder,
-    vocab_size: 151936,
-    intermediate_size: 22016,
-    num_key_value_heads: 32,
-    max_position_embeddings: 32768,
-    use_sliding_window: false,
-    sliding_window: 4096,
-    max_window_layers: 28,
+  qwen2,
+  qwen2_vl_text: {
+    ...qwen2,
+    vocab_size: 152064,
+    hidden_size: 8192,
+    intermediate_size: 29568,
+    num_hidden_layers: 80,
+    num_attention_heads: 64,
+    num_key_value_heads: 8,
+    rms_norm_eps: 1e-5,
+    rope_theta: 1000000,
+    max_window_layers: 80,
   },
   qwen3: {
     ...decoder,
@@ -60,36 +96,63 @@ const defaultsByType: Readonly<Record<string, JsonObject>> = {
     hidden_act: 'quick_gelu',
     layer_norm_eps: 1e-5,
   },
-  llava: {
-    image_token_index: 32000,
-    projector_hidden_act: 'gelu',
-    vision_feature_select_strategy: 'default',
-    vision_feature_layer: -2,
-    multimodal_projector_bias: true,
-    tie_word_embeddings: false,
+  siglip_vision_model: {
+    hidden_size: 768,
+    intermediate_size: 3072,
+    num_hidden_layers: 12,
+    num_attention_heads: 12,
+    num_channels: 3,
+    image_size: 224,
+    patch_size: 16,
+    hidden_act: 'gelu_pytorch_tanh',
+    layer_norm_eps: 1e-6,
   },
+  qwen2_vl_vision: {
+    depth: 32,
+    embed_dim: 1280,
+    hidden_size: 3584,
+    hidden_act: 'quick_gelu',
+    mlp_ratio: 4,
+    num_heads: 16,
+    in_channels: 3,
+    patch_size: 14,
+    spatial_merge_size: 2,
+    temporal_patch_size: 2,
+  },
+  llava,
+  llava_next: {
+    ...llava,
+    image_grid_pinpoints: [
+      [336, 672],
+      [672, 336],
+      [672, 672],
+      [1008, 336],
+      [336, 1008],
+    ],
+  },
+  qwen2_vl: { image_token_index: 151655, tie_word_embeddings: false },
 };
 
-/** Nested configurations: their model_type where config.json names none, and what stands in for an absent one. */
-const partsByType: Readonly<Record<string, { text?: string; vision?: string; visionDefaults?: JsonObject }>> = {
-  llava: {
-    text: 'llama',
-    vision: 'clip_vision_model',
-    visionDefaults: {
-      hidden_size: 1024,
-      intermediate_size: 4096,
-      num_hidden_layers: 24,
-      num_attention_heads: 16,
-      image_size: 336,
-      patch_size: 14,
-    },
-  },
+interface Parts {
+  text?: string;
+  vision?: string;
+  /** What stands in for an absent vision_config. */
+  visionDefaults?: JsonObject;
+  /** Older files have no text_config: its fields are the configuration's own. */
+  flatText?: boolean;
+}
+
+/** Nested configurations: their model_type where config.json names none. */
+const partsByType: Readonly<Record<string, Parts>> = {
+  llava: llavaParts,
+  llava_next: llavaParts,
+  qwen2_vl: { text: 'qwen2_vl_text', vision: 'qwen2_vl_vision', flatText: true },
 };
 
 export function defaultsOf(modelType: string): JsonObject {
   return Object.hasOwn(defaultsByType, modelType) ? defaultsByType[modelType]! : {};
 }
 
-export function partsOf(modelType: string): { text?: string; vision?: string; visionDefaults?: JsonObject } {
+export function partsOf(modelType: string): Parts {
   return Object.hasOwn(partsByType, modelType) ? partsByType[modelType]! : {};
 }

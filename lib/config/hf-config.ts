@@ -22,7 +22,7 @@ export function completeConfig(raw: JsonObject): JsonObject {
     if (raw.image_token_id !== undefined) config.image_token_index = raw.image_token_id;
   }
   if (raw.text_config !== undefined || parts.text !== undefined) {
-    const text = partOf(raw, 'text_config');
+    const text = parts.flatText && raw.text_config === undefined ? flatText(raw) : partOf(raw, 'text_config');
     config.text_config = completeText({ model_type: parts.text, ...inherited(raw), ...text }, 'text_config.');
   } else {
     Object.assign(config, completeText(raw, ''));
@@ -30,7 +30,12 @@ export function completeConfig(raw: JsonObject): JsonObject {
   if (raw.vision_config !== undefined || parts.vision !== undefined) {
     const absent = raw.vision_config === undefined || raw.vision_config === null;
     config.vision_config = completeVision(
-      { model_type: parts.vision, ...(absent ? parts.visionDefaults : {}), ...partOf(raw, 'vision_config') },
+      {
+        model_type: parts.vision,
+        ...(absent ? parts.visionDefaults : {}),
+        // Some files repeat the whole model's type inside its part.
+        ...without(partOf(raw, 'vision_config'), (name, value) => name === 'model_type' && value === modelType),
+      },
       'vision_config.',
     );
   }
@@ -48,6 +53,10 @@ function partOf(raw: JsonObject, name: string): JsonObject {
   if (part === undefined || part === null) return {};
   if (!isObject(part)) throw configError(name, 'an object', part);
   return withoutUndefined(part);
+}
+
+function flatText(raw: JsonObject): JsonObject {
+  return without(withoutUndefined(raw), (name) => ['model_type', 'architectures', 'vision_config'].includes(name));
 }
 
 /** transformers 5 writes these beside text_config only. */
@@ -206,15 +215,17 @@ function boolean(config: JsonObject, field: string, prefix: string): void {
   if (value !== undefined && typeof value !== 'boolean') throw configError(prefix + field, 'true or false', value);
 }
 
+function without(raw: JsonObject, drop: (name: string, value: unknown) => boolean): JsonObject {
+  return Object.fromEntries(Object.entries(raw).filter(([name, value]) => !drop(name, value)));
+}
+
 function withoutUndefined(raw: JsonObject): JsonObject {
-  return Object.fromEntries(Object.entries(raw).filter(([name, value]) => value !== undefined && name !== '__proto__'));
+  return without(raw, (name, value) => value === undefined || name === '__proto__');
 }
 
 /** null means absent, but for fields where it says "none". */
 function withoutNull(raw: JsonObject, nullable: readonly string[]): JsonObject {
-  return Object.fromEntries(
-    Object.entries(withoutUndefined(raw)).filter(([name, value]) => value !== null || nullable.includes(name)),
-  );
+  return without(withoutUndefined(raw), (name, value) => value === null && !nullable.includes(name));
 }
 
 function deepFreeze<T>(value: T): T {

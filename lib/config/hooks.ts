@@ -63,7 +63,8 @@ function editDistance(a: string, b: string): number {
 const unsafeKeys = new Set(['__proto__', 'constructor', 'prototype']);
 
 /**
- * Those of `kwargs` that the hook declares; each other one is dropped, `dropped` gets its name. A zod object also validates
+ * Those of `kwargs` that the hook declares, in its spelling: min_pixels, as checkpoints and HTTP bodies write it, is minPixels. Each
+ * other one is dropped, `dropped` gets its name. A zod object also validates
  * (ERR_MM_PROCESSOR_KWARGS names the field).
  */
 export function selectKwargs(
@@ -80,8 +81,9 @@ export function selectKwargs(
         : Object.keys((declared as ZodObject).shape);
   const selected: Kwargs = {};
   for (const [name, value] of Object.entries(kwargs)) {
-    if (unsafeKeys.has(name) || !names.includes(name)) dropped?.(name, nearestName(name, names));
-    else if (value !== undefined) selected[name] = value;
+    const own = names.includes(name) ? name : name.replace(/_([a-z0-9])/g, (_, c: string) => c.toUpperCase());
+    if (unsafeKeys.has(name) || !names.includes(own)) dropped?.(name, nearestName(name, names));
+    else if (value !== undefined) selected[own] = value;
   }
   if (declared !== undefined && !Array.isArray(declared)) {
     const parsed = (declared as ZodObject).safeParse(selected);

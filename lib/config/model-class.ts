@@ -16,4 +16,7 @@ export interface RegistryModelConfig {
   /** Undefined for a text-only model. */
   readonly multimodalConfig?: MultiModalConfig;
   readonly hfConfig: Readonly<Record<string, unknown>>;
+  /** preprocessor_config.json and processor_config.json, where the checkpoint has them. */
+  readonly preprocessorConfig?: Readonly<Record<string, unknown>>;
+  readonly processorConfig?: Readonly<Record<string, unknown>>;
 }

@@ -56,12 +56,13 @@ function traitsOf(config: LlamaConfig): Traits {
   const bias = config.attention_bias ?? false;
   switch (config.model_type) {
     case 'qwen2':
+    case 'qwen2_vl_text':
     case 'qwen3': {
       const from = config.max_window_layers ?? 0;
       const window = config.use_sliding_window ? (config.sliding_window ?? undefined) : undefined;
       return {
-        qkvBias: config.model_type === 'qwen2' ? true : bias,
-        outBias: config.model_type === 'qwen2' ? false : bias,
+        qkvBias: config.model_type === 'qwen3' ? bias : true,
+        outBias: config.model_type === 'qwen3' ? bias : false,
         qkNorm: config.model_type === 'qwen3',
         window: (layer) => (layer >= from ? window : undefined),
       };

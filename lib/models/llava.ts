@@ -1,5 +1,4 @@
-/** LLaVA-1.5 (Liu et al. 2023): CLIP features, projected by two layers, in the place of `<image>`. */
-import { OcelliError } from '../errors';
+/** LLaVA-1.5 (Liu et al. 2023): a tower's features, projected by two layers, in the place of `<image>`. */
 import type { InputContext } from '../inputs/context';
 import type { DummyData, LLMInputs } from '../inputs/registry';
 import { INPUT_REGISTRY, MULTIMODAL_REGISTRY } from '../multimodal';
@@ -14,19 +13,24 @@ import {
   type Value,
   type WeightNameRule,
 } from '../nn';
-import { ClipVisionModel, clipTower, type ClipVisionConfig } from './clip';
+import { blackImage, dummyImages, expandImages } from './image-inputs';
 import { LlamaForCausalLM, type LlamaConfig } from './llama';
-import { dummyImages, embeddingRows, expandImages, type FeatureSelectStrategy } from './vision-tower';
+import type { FeatureSelectStrategy, VisionConfig, VisionModel } from './vision-encoder';
+import { selectedRows, towerOf } from './vision-tower';
 
-export interface LlavaConfig {
-  model_type: 'llava';
+/** What LLaVA and LLaVA-NeXT have in common. */
+export interface LlavaLikeConfig {
   text_config: LlamaConfig;
-  vision_config: ClipVisionConfig;
+  vision_config: VisionConfig;
   image_token_index: number;
   projector_hidden_act: string;
   multimodal_projector_bias: boolean;
   vision_feature_layer: number | readonly number[];
   vision_feature_select_strategy: FeatureSelectStrategy;
+}
+
+export interface LlavaConfig extends LlavaLikeConfig {
+  model_type: 'llava';
 }
 
 export interface LlavaInputs extends ForwardInputs {
@@ -37,7 +41,7 @@ export interface LlavaInputs extends ForwardInputs {
 }
 
 function imageTokens(config: LlavaConfig): number {
-  return clipTower.imageTokens(config.vision_config, config.vision_feature_select_strategy);
+  return selectedRows(config.vision_config, config.vision_feature_select_strategy);
 }
 
 export function getMaxLlavaImageTokens(ctx: InputContext): number {
@@ -50,17 +54,18 @@ export function dummyDataForLlava(
   mmCounts: Readonly<Record<string, number>>,
 ): DummyData {
   const config = ctx.getHfConfig<LlavaConfig>('llava');
-  const image = clipTower.dummyImage(config.vision_config);
-  return dummyImages(seqLen, mmCounts.image!, config.image_token_index, imageTokens(config), image);
+  const side = config.vision_config.image_size;
+  return dummyImages(seqLen, mmCounts.image!, config.image_token_index, imageTokens(config), blackImage(side, side));
 }
 
 export function inputProcessorForLlava(ctx: InputContext, inputs: LLMInputs): LLMInputs {
   const config = ctx.getHfConfig<LlavaConfig>('llava');
-  return expandImages(
-    inputs,
-    config.image_token_index,
-    (image) => embeddingRows(image, config.text_config.hidden_size) ?? imageTokens(config),
-  );
+  return expandImages(inputs, {
+    placeholderTokenId: config.image_token_index,
+    width: config.text_config.hidden_size,
+    ofPicture: () => imageTokens(config),
+    ofMapped: () => imageTokens(config),
+  });
 }
 
 export class LlavaMultiModalProjector extends Module {
@@ -68,7 +73,7 @@ export class LlavaMultiModalProjector extends Module {
   readonly linear_2: Linear;
   readonly #act: Activation;
 
-  constructor(config: LlavaConfig) {
+  constructor(config: LlavaLikeConfig) {
     super();
     const bias = config.multimodal_projector_bias;
     const layers = typeof config.vision_feature_layer === 'number' ? 1 : config.vision_feature_layer.length;
@@ -82,6 +87,17 @@ export class LlavaMultiModalProjector extends Module {
     return this.linear_2.forward(this.linear_1.forward(features, { act: this.#act }));
   }
 }
+
+/** transformers 5 moved the parts below `model.`; newer towers drop `vision_model.`. */
+export const llavaWeightNames: readonly WeightNameRule[] = [
+  ['language_model.model.', 'model.language_model.'],
+  ['language_model.model.', 'language_model.'],
+  ['language_model.lm_head.', 'lm_head.'],
+  ['vision_tower.', 'model.vision_tower.'],
+  ['vision_tower.vision_model.', 'model.vision_tower.'],
+  ['vision_tower.vision_model.', 'vision_tower.'],
+  ['multi_modal_projector.', 'model.multi_modal_projector.'],
+];
 
 @MULTIMODAL_REGISTRY.registerImageInputMapper()
 @MULTIMODAL_REGISTRY.registerMaxImageTokens(getMaxLlavaImageTokens)
@@ -99,32 +115,16 @@ export class LlavaForConditionalGeneration extends Module {
     };
   }
 
-  /** transformers 5 moved the parts below `model.`; newer towers drop `vision_model.`. */
-  static readonly weightNames: readonly WeightNameRule[] = [
-    ['language_model.model.', 'model.language_model.'],
-    ['language_model.model.', 'language_model.'],
-    ['language_model.lm_head.', 'lm_head.'],
-    ['vision_tower.', 'model.vision_tower.'],
-    ['vision_tower.vision_model.', 'model.vision_tower.'],
-    ['vision_tower.vision_model.', 'vision_tower.'],
-    ['multi_modal_projector.', 'model.multi_modal_projector.'],
-  ];
+  static readonly weightNames = llavaWeightNames;
 
-  readonly vision_tower: ClipVisionModel;
+  readonly vision_tower: VisionModel;
   readonly multi_modal_projector: LlavaMultiModalProjector;
   readonly language_model: LlamaForCausalLM;
   readonly #imageToken: number;
 
   constructor(config: LlavaConfig) {
     super();
-    if (config.vision_config.model_type !== 'clip_vision_model') {
-      throw new OcelliError(
-        'ERR_CONFIG',
-        `Expected 'clip_vision_model' for vision_config.model_type but received '${config.vision_config.model_type}'`,
-        { details: { field: 'vision_config.model_type' } },
-      );
-    }
-    this.vision_tower = new ClipVisionModel(config.vision_config, {
+    this.vision_tower = towerOf(config.vision_config).create(config.vision_config, {
       layers: config.vision_feature_layer,
       strategy: config.vision_feature_select_strategy,
     });

@@ -6,6 +6,8 @@ import type { DummyDataFactory, InputProcessor } from '../inputs/registry';
 import { INPUT_REGISTRY, MULTIMODAL_REGISTRY } from '../multimodal';
 import type * as Llama from './llama';
 import type * as Llava from './llava';
+import type * as LlavaNext from './llava_next';
+import type * as Qwen2Vl from './qwen2_vl';
 import type { InputMapper, MaxTokens } from '../multimodal';
 
 export interface ModelHooks {
@@ -20,6 +22,8 @@ type Loader = () => Promise<ModelClass>;
 /* eslint-disable @typescript-eslint/no-require-imports -- import() inside CommonJS is an ES import, which test runners' vm contexts refuse */
 const llama: Loader = async () => (require('./llama') as typeof Llama).LlamaForCausalLM;
 const llava: Loader = async () => (require('./llava') as typeof Llava).LlavaForConditionalGeneration;
+const llavaNext: Loader = async () => (require('./llava_next') as typeof LlavaNext).LlavaNextForConditionalGeneration;
+const qwen2Vl: Loader = async () => (require('./qwen2_vl') as typeof Qwen2Vl).Qwen2VLForConditionalGeneration;
 /* eslint-enable */
 
 const models = new Map<string, Loader>([
@@ -28,6 +32,8 @@ const models = new Map<string, Loader>([
   ['Qwen2ForCausalLM', llama],
   ['Qwen3ForCausalLM', llama],
   ['LlavaForConditionalGeneration', llava],
+  ['LlavaNextForConditionalGeneration', llavaNext],
+  ['Qwen2VLForConditionalGeneration', qwen2Vl],
 ]);
 
 /**

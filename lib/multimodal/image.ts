@@ -21,10 +21,9 @@ export class ImagePlugin extends MultiModalPlugin {
     return 'image';
   }
 
-  /** Embeddings [n, F, H] are n pictures. */
-  override countItems(data: unknown): number {
-    if (isTensor(data)) return data.shape.length === 3 ? data.shape[0]! : 1;
-    return super.countItems(data);
+  /** Embeddings [n, F, H] are n pictures, alone or in a list. */
+  override items(data: unknown): readonly unknown[] {
+    return super.items(data).flatMap((item) => (isTensor(item) && item.shape.length === 3 ? unstack(item) : [item]));
   }
 
   override split(data: unknown): unknown[] {
@@ -40,33 +39,33 @@ export class ImagePlugin extends MultiModalPlugin {
   }
 
   override hash(data: unknown): Uint8Array[] | undefined {
-    const items = imageItems(data);
-    return items?.map((item) => hashImage(item));
+    const items = this.items(data);
+    const hashable = (item: unknown): item is Parameters<typeof hashImage>[0] => isTensor(item) || isRawImage(item);
+    return items.every(hashable) ? items.map((item) => hashImage(item)) : undefined;
   }
 
-  /** RawImage or a list: the checkpoint's image processor. Tensors: `imageEmbeds` [n, F, H], or a list of [F, H] where F differs. */
+  /**
+   * RawImage or a list: the checkpoint's image processor. Tensors: `imageEmbeds` [n, F, H], or a list of [F, H] where F differs.
+   * A processor's own output passes through. Every element is looked at, not the first alone.
+   */
   async defaultInputMapper(ctx: InputContext, data: unknown, kwargs: Kwargs): Promise<MultiModalKwargs> {
-    if (isMapped(data)) return data instanceof MultiModalKwargs ? data : new MultiModalKwargs(data);
-    const items: readonly unknown[] = Array.isArray(data) ? (data as unknown[]) : [data];
-    if (items.length > 0 && items.every(isTensor)) {
-      return new MultiModalKwargs({
-        imageEmbeds: items.flatMap((t) => (t.shape.length === 3 ? unstack(t) : [checkEmbeds(t)])),
-      });
-    }
+    const items = this.items(data);
+    if (items.every(isMapped) && items.length > 0)
+      return items.length === 1 ? new MultiModalKwargs(items[0]) : MultiModalKwargs.batch(items);
+    if (items.every(isTensor) && items.length > 0) return new MultiModalKwargs({ imageEmbeds: items.map(checkEmbeds) });
     const pictures = await Promise.all(
       items.map((item, i) => {
-        if (isTensor(item) || item === null || (typeof item !== 'object' && typeof item !== 'string')) {
-          throw new OcelliError(
-            'ERR_IMAGE_TYPE',
-            `Expected pictures only, or embeddings only, in multiModalData.image but received ${isTensor(item) ? 'embeddings' : typeof item} at index ${i}`,
-            { details: { index: i } },
-          );
-        }
-        return isRawImage(item) ? item : decodeImage(item as ImageInput);
+        const kind = isTensor(item) ? 'embeddings' : isMapped(item) ? 'keyword tensors' : typeof item;
+        if (item !== null && (kind === 'object' || kind === 'string'))
+          return isRawImage(item) ? item : decodeImage(item as ImageInput);
+        throw new OcelliError(
+          'ERR_IMAGE_TYPE',
+          `Expected pictures only, or embeddings only, in multiModalData.image but received ${item === null ? 'null' : kind} at index ${i}`,
+          { details: { index: i } },
+        );
       }),
     );
-    const processor = await ImageProcessor.load(ctx.modelConfig.model);
-    return new MultiModalKwargs(await processor.preprocess(pictures, kwargs));
+    return new MultiModalKwargs(await ImageProcessor.of(ctx.modelConfig).preprocess(pictures, kwargs));
   }
 
   defaultMaxMultimodalTokens(): number {
@@ -84,20 +83,7 @@ function checkEmbeds(tensor: Tensor): Tensor {
 
 /** A processor's own output: keyword tensors already. */
 function isMapped(data: unknown): data is Record<string, unknown> {
-  return (
-    typeof data === 'object' &&
-    data !== null &&
-    (data instanceof MultiModalKwargs || isTensor((data as { pixelValues?: unknown }).pixelValues))
-  );
-}
-
-function imageItems(data: unknown): Parameters<typeof hashImage>[0][] | undefined {
-  const items: unknown[] = Array.isArray(data)
-    ? data
-    : isTensor(data) && data.shape.length === 3
-      ? unstack(data)
-      : [data];
-  return items.every((item) => isTensor(item) || isRawImage(item))
-    ? (items as Parameters<typeof hashImage>[0][])
-    : undefined;
+  if (typeof data !== 'object' || data === null || isTensor(data) || isRawImage(data)) return false;
+  const { pixelValues, imageEmbeds } = data as Record<string, unknown>;
+  return data instanceof MultiModalKwargs || isTensor(pixelValues) || isTensor(imageEmbeds);
 }

@@ -61,9 +61,13 @@ export abstract class MultiModalPlugin {
   ): Awaitable<MultiModalKwargs | Record<string, unknown>>;
   abstract defaultMaxMultimodalTokens(ctx: InputContext): number;
 
-  /** Items in one request's data: a list's length, else 1. */
+  /** The items of one request's data, each of which its own mapper call takes as `[item]`: a list's elements, else the data itself. */
+  items(data: unknown): readonly unknown[] {
+    return Array.isArray(data) ? (data as unknown[]) : [data];
+  }
+
   countItems(data: unknown): number {
-    return Array.isArray(data) ? data.length : 1;
+    return this.items(data).length;
   }
 
   /** One entry per item, each as the mapper takes it alone: a list of one, unless the plugin says otherwise. */

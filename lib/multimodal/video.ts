@@ -12,8 +12,8 @@ export class VideoPlugin extends MultiModalPlugin {
     return 'video';
   }
 
-  override countItems(data: unknown): number {
-    return isNested(data) ? data.length : 1;
+  override items(data: unknown): readonly unknown[] {
+    return isNested(data) ? data : [data];
   }
 
   /** A video is a list already. */

@@ -172,11 +172,22 @@ export function rope(x: Value, positions: Value, invFreq: Value, options: RopeOp
     );
   }
   if (!sameShape(invFreq.shape, [rotary / 2])) throw shapeError('rope', 'invFreq', `[${rotary / 2}]`, invFreq);
+  if (positions.rank === 2) checkSections(positions, rotary, sections);
   const attrs: Attrs = { rotary, style };
   if (scale !== undefined && scale !== 1) attrs.scale = scale;
   if (sections) attrs.sections = [...sections];
   if (interleaved) attrs.interleaved = 1;
   return tracer().op('rope', [x, positions, invFreq], [{ shape: x.shape }], attrs)[0]!;
+}
+
+function checkSections(positions: Value, rotary: number, sections: readonly number[] | undefined): void {
+  const sum = sections?.reduce((a, b) => a + b, 0);
+  if (sameDim(positions.shape[0]!, sections?.length ?? 1) && (sections === undefined || sum === rotary / 2)) return;
+  throw new OcelliError(
+    'ERR_SHAPE',
+    `Expected ${String(positions.shape[0])} sections that add up to ${rotary / 2} for rope at ${callerLine()} but received ${sections ? `[${sections.join(', ')}]` : 'none'}`,
+    { hint: 'The configuration names them rope_scaling.mrope_section.' },
+  );
 }
 
 /** Puts this step's keys and values [T, kvHeads, D] into the cache of `layer`. */

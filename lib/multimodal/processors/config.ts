@@ -1,6 +1,7 @@
 /** preprocessor_config.json, read with the defaults of its class. */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readJsonFile } from '../../config/json-file';
 import { OcelliError } from '../../errors';
 import type { ResizeFilter } from '../../media/preprocess';
 
@@ -66,9 +67,7 @@ const classDefaults: Record<string, Raw> = {
     patch_size: 14,
     merge_size: 2,
     temporal_patch_size: 2,
-    min_pixels: 3136,
-    max_pixels: 1003520,
-    size: {},
+    size: { shortest_edge: 3136, longest_edge: 1003520 },
     do_center_crop: false,
   },
 };
@@ -76,22 +75,29 @@ const classDefaults: Record<string, Raw> = {
 /** Reads the file of a checkpoint folder: preprocessor_config.json, or the image_processor part of processor_config.json. */
 export async function readProcessorConfig(folder: string): Promise<Raw> {
   const isFile = (await stat(folder).catch(() => undefined))?.isFile() ?? false;
-  const tried = isFile ? [folder] : [join(folder, 'preprocessor_config.json'), join(folder, 'processor_config.json')];
-  for (const path of tried) {
-    const text = await readFile(path, 'utf8').catch(() => undefined);
-    if (text === undefined) continue;
-    let parsed: unknown;
-    try {
-      parsed = JSON.parse(text);
-    } catch (cause) {
-      throw new OcelliError('ERR_PROCESSOR_CONFIG', `Expected JSON in ${path}`, { cause });
-    }
-    const raw = parsed as Raw;
-    const nested = raw.image_processor;
-    if (typeof nested === 'object' && nested !== null) return nested as Raw;
-    if (raw.image_processor_type !== undefined || raw.size !== undefined || raw.image_mean !== undefined || isFile)
-      return raw;
+  if (isFile) {
+    const raw = await readJsonFile(folder);
+    return settingsOf(raw) ?? raw ?? missing(folder);
   }
+  const [preprocessor, processor] = await Promise.all(
+    ['preprocessor_config.json', 'processor_config.json'].map((name) => readJsonFile(join(folder, name))),
+  );
+  return chooseSettings(preprocessor, processor, folder);
+}
+
+/** The image processor's settings among a checkpoint's two files. */
+export function chooseSettings(preprocessor: Raw | undefined, processor: Raw | undefined, folder: string): Raw {
+  return settingsOf(preprocessor) ?? settingsOf(processor) ?? missing(folder);
+}
+
+function settingsOf(raw: Raw | undefined): Raw | undefined {
+  const nested = raw?.image_processor;
+  if (typeof nested === 'object' && nested !== null) return nested as Raw;
+  const own = raw && (raw.image_processor_type ?? raw.size ?? raw.image_mean) !== undefined;
+  return own ? raw : undefined;
+}
+
+function missing(folder: string): never {
   throw new OcelliError('ERR_PROCESSOR_CONFIG', `Expected preprocessor_config.json in ${folder} but found none`, {
     hint: 'Image models need it beside config.json.',
   });

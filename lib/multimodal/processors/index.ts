@@ -4,8 +4,9 @@ import type { Tensor } from '../../media/tensor';
 import { isTensor } from '../../media/tensor';
 import { isRawImage, type ImageInput, type RawImage } from '../../media/types';
 import type { Kwargs } from '../../config/hooks';
+import type { RegistryModelConfig } from '../../config/model-class';
 import { clip } from './clip';
-import { processorConfig, readProcessorConfig, type ProcessorConfig } from './config';
+import { chooseSettings, processorConfig, readProcessorConfig, type ProcessorConfig } from './config';
 import { llavaNext } from './llava-next';
 import { qwen2Vl } from './qwen2-vl';
 
@@ -22,6 +23,7 @@ const classes: Readonly<Record<string, Preprocess>> = {
 
 const cache = new Map<string, ImageProcessor>();
 const cacheSize = 32;
+const ofModels = new WeakMap<RegistryModelConfig, ImageProcessor>();
 
 /**
  * The image processor of a checkpoint, driven by its preprocessor_config.json: Pillow's arithmetic on uint8, then the reference's
@@ -38,6 +40,17 @@ export class ImageProcessor {
     processor.config({});
     if (cache.size >= cacheSize) cache.delete(cache.keys().next().value!);
     cache.set(folder, processor);
+    return processor;
+  }
+
+  /** The processor of a model whose configuration files are read already; kept as long as the configuration. */
+  static of(modelConfig: RegistryModelConfig): ImageProcessor {
+    let processor = ofModels.get(modelConfig);
+    if (!processor) {
+      const { preprocessorConfig, processorConfig: other, model } = modelConfig;
+      processor = ImageProcessor.fromConfig(chooseSettings(preprocessorConfig, other, model));
+      ofModels.set(modelConfig, processor);
+    }
     return processor;
   }
 

@@ -8,23 +8,16 @@ import { positiveInteger, type ProcessorConfig } from './config';
 
 /** pixelValues [patches of all pictures, 3 * temporal * patch * patch]; imageGridThw [n, 3]: time, rows, columns in patches. */
 export async function qwen2Vl(images: readonly RawImage[], config: ProcessorConfig): Promise<Record<string, Tensor>> {
-  const patch = positiveInteger(config.extra, 'patch_size');
-  const merge = positiveInteger(config.extra, 'merge_size');
-  const temporal = positiveInteger(config.extra, 'temporal_patch_size');
+  const { patch, merge, temporal } = patchSizes(config);
   const pictures = await Promise.all(
     images.map(async (image) => {
-      const [height, width] = config.doResize
-        ? smartResize(image.height, image.width, patch * merge, ...pixelLimits(config))
-        : [image.height, image.width];
+      const [rows, cols] = qwen2VlGrid(image.height, image.width, config);
+      const [height, width] = [rows * patch, cols * patch];
       const data = await preprocessImage(image, {
         steps: config.doResize ? [{ op: 'resize', width, height, filter: config.filter }] : [],
         ...normalisation(config),
       });
-      return {
-        rows: height / patch,
-        cols: width / patch,
-        patches: mergeOrderedPatches(data, height, width, patch, merge, temporal),
-      };
+      return { rows, cols, patches: mergeOrderedPatches(data, height, width, patch, merge, temporal) };
     }),
   );
   const length = pictures.reduce((n, p) => n + p.patches.length, 0);
@@ -45,11 +38,31 @@ export async function qwen2Vl(images: readonly RawImage[], config: ProcessorConf
   };
 }
 
-function pixelLimits({ size, extra }: ProcessorConfig): [number, number] {
-  // size.shortest_edge and longest_edge are pixel counts in this family's newer files.
-  const min = size.shortest_edge ?? positiveInteger(extra, 'min_pixels');
-  const max = size.longest_edge ?? positiveInteger(extra, 'max_pixels');
-  return [min, max];
+function patchSizes({ extra }: ProcessorConfig): { patch: number; merge: number; temporal: number } {
+  return {
+    patch: positiveInteger(extra, 'patch_size'),
+    merge: positiveInteger(extra, 'merge_size'),
+    temporal: positiveInteger(extra, 'temporal_patch_size'),
+  };
+}
+
+/** [rows, columns] of patches that a picture of this size becomes. */
+export function qwen2VlGrid(height: number, width: number, config: ProcessorConfig): [rows: number, cols: number] {
+  const { patch, merge } = patchSizes(config);
+  const factor = patch * merge;
+  const [h, w] = config.doResize ? smartResize(height, width, factor, ...pixelLimits(config)) : [height, width];
+  if (h % factor === 0 && w % factor === 0) return [h / patch, w / patch];
+  throw new OcelliError(
+    'ERR_IMAGE_SIZE',
+    `Expected sides that are multiples of ${factor} for a picture that is not resized but received ${width}x${height}`,
+  );
+}
+
+/** Fewest and most pixels after the resize. min_pixels and max_pixels win over size, whose edges are pixel counts in newer files. */
+export function pixelLimits({ size, extra }: ProcessorConfig): [min: number, max: number] {
+  const limit = (own: string, edge: number | undefined): number =>
+    extra[own] === undefined && edge !== undefined ? edge : positiveInteger(extra, own);
+  return [limit('min_pixels', size.shortest_edge), limit('max_pixels', size.longest_edge)];
 }
 
 /**

@@ -22,6 +22,8 @@ export interface RotaryOptions {
   rotaryDim?: number;
   scaling?: RopeScaling | null;
   style?: 'half' | 'pairs';
+  /** Positions are [axes, T] and each axis turns its part of the frequencies, which begin anew (2-D rope of vision towers). */
+  axes?: number;
 }
 
 /** Rotary positions (RoFormer), with the scalings that checkpoints name. */
@@ -29,17 +31,25 @@ export class RotaryEmbedding extends Module {
   readonly #rotaryDim: number;
   readonly #style: 'half' | 'pairs';
   readonly #frequencies: number[];
+  readonly #sections: readonly number[] | undefined;
 
   constructor(headDim: number, options: RotaryOptions) {
     super();
     this.#rotaryDim = options.rotaryDim ?? headDim;
     this.#style = options.style ?? 'half';
-    this.#frequencies = scaledFrequencies(this.#rotaryDim, options.theta, options.scaling ?? undefined);
+    const axes = options.axes ?? 1;
+    const each = scaledFrequencies(this.#rotaryDim / axes, options.theta, options.scaling ?? undefined);
+    this.#frequencies = Array.from({ length: axes }, () => each).flat();
+    this.#sections = axes > 1 ? new Array<number>(axes).fill(each.length) : options.scaling?.mrope_section;
   }
 
-  /** @param x [T, heads, headDim] */
+  /** @param positions [T], or [axes, T] with `axes` or an mrope_section of as many parts; x [T, heads, headDim] */
   forward(positions: Value, x: Value): Value {
-    return rope(x, positions, constant(this.#frequencies), { rotary: this.#rotaryDim, style: this.#style });
+    return rope(x, positions, constant(this.#frequencies), {
+      rotary: this.#rotaryDim,
+      style: this.#style,
+      sections: positions.rank === 2 ? this.#sections : undefined,
+    });
   }
 }
 

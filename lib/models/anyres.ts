@@ -1,0 +1,141 @@
+/**
+ * Any resolution by tiles, as in LLaVA-NeXT and LLaVA-OneVision: a picture is fitted into the best of several grids of tiles, the
+ * features of the padding are cut off again, and one learned row ends each line. All of it is index arithmetic on sizes.
+ */
+import { OcelliError } from '../errors';
+import { selectBestResolution } from '../multimodal/processors/llava-next';
+
+export interface Anyres {
+  /** [height, width] in pixels, multiples of `tile`. */
+  pinpoints: readonly (readonly [number, number])[];
+  /** Pixels of a tile's side. */
+  tile: number;
+  /** Features along a tile's side. */
+  side: number;
+  /** Above 1.1 times this many tiles of features the map is scaled down to them; absent: never. */
+  maxTiles?: number;
+}
+
+/** The part of the feature map that shows the picture: rows and columns of features, of a map of `tileRows` x `tileCols` tiles. */
+export interface AnyresMap {
+  tileRows: number;
+  tileCols: number;
+  top: number;
+  left: number;
+  rows: number;
+  cols: number;
+}
+
+/**
+ * Padding is cut in whole rows on both sides alike. Sizes round as int(round(x, 7)), as the token counts of current processors do
+ * (transformers, models/llava_next/modeling_llava_next.py, unpad_image; older code truncates and loses a row at some sizes).
+ */
+export function anyresMap(height: number, width: number, { pinpoints, tile, side }: Anyres): AnyresMap {
+  const [bestHeight, bestWidth] = selectBestResolution(height, width, pinpoints);
+  const [tileRows, tileCols] = [bestHeight / tile, bestWidth / tile];
+  const map = { tileRows, tileCols, top: 0, left: 0, rows: tileRows * side, cols: tileCols * side };
+  if (width / height > map.cols / map.rows) {
+    map.top = Math.floor((map.rows - rounded(height * (map.cols / width))) / 2);
+    map.rows -= 2 * map.top;
+  } else {
+    map.left = Math.floor((map.cols - rounded(width * (map.rows / height))) / 2);
+    map.cols -= 2 * map.left;
+  }
+  return map;
+}
+
+function rounded(x: number): number {
+  return Math.trunc(Number(x.toFixed(7)));
+}
+
+/** [rows, columns] of features that are left of the map: `maxTiles` scales them down. */
+export function anyresShape(
+  { rows, cols }: Pick<AnyresMap, 'rows' | 'cols'>,
+  { side, maxTiles }: Anyres,
+): [number, number] {
+  if (maxTiles === undefined) return [rows, cols];
+  const ratio = Math.sqrt((rows * cols) / (maxTiles * side ** 2));
+  return ratio > 1.1 ? [Math.floor(rows / ratio), Math.floor(cols / ratio)] : [rows, cols];
+}
+
+/** Rows of one picture: the whole picture as one tile, the map, and one for each of its lines. */
+export function anyresTokens(height: number, width: number, anyres: Anyres): number {
+  return tokensOf(anyresMap(height, width, anyres), anyres);
+}
+
+function tokensOf(map: Pick<AnyresMap, 'rows' | 'cols'>, anyres: Anyres): number {
+  const [rows, cols] = anyresShape(map, anyres);
+  return anyres.side ** 2 + rows * cols + rows;
+}
+
+/** A picture with the most rows that any picture can have. */
+export interface LargestPicture {
+  height: number;
+  width: number;
+  tokens: number;
+}
+
+const largest = new Map<string, LargestPicture>();
+
+/**
+ * The true maximum, by search: every map that cutting can leave is tried, the most expensive first, and the first one that some
+ * picture leaves is the answer. A fixed picture would not do: what is worst depends on the pinpoints, and tall ones have more lines.
+ */
+export function largestPicture(anyres: Anyres): LargestPicture {
+  const key = JSON.stringify(anyres);
+  let found = largest.get(key);
+  if (!found) largest.set(key, (found = search(anyres)));
+  return found;
+}
+
+function search(anyres: Anyres): LargestPicture {
+  const { pinpoints, tile, side } = anyres;
+  const maps = new Map<string, { rows: number; cols: number; tokens: number }>();
+  const put = (rows: number, cols: number): void => {
+    if (rows >= 0 && cols >= 0) maps.set(`${rows},${cols}`, { rows, cols, tokens: tokensOf({ rows, cols }, anyres) });
+  };
+  for (const [height, width] of pinpoints) {
+    const [rows, cols] = [(height / tile) * side, (width / tile) * side];
+    for (let cut = 0; cut <= Math.max(rows, cols); cut += 2) {
+      put(rows - cut, cols);
+      put(rows, cols - cut);
+    }
+  }
+  // Beyond twice the largest pinpoint a picture is only scaled down: nothing new comes.
+  const limit = 2 * Math.max(...pinpoints.flat());
+  for (const { rows, cols, tokens } of [...maps.values()].sort((a, b) => b.tokens - a.tokens)) {
+    for (let width = 1; width <= limit; width++) {
+      const highest = Math.min(limit, Math.floor(((rows + 1) / Math.max(1, cols - 1)) * width));
+      for (let height = Math.max(1, Math.ceil(((rows - 1) / (cols + 1)) * width)); height <= highest; height++) {
+        const map = anyresMap(height, width, anyres);
+        if (map.rows === rows && map.cols === cols) return { height, width, tokens };
+      }
+    }
+  }
+  throw new OcelliError(
+    'ERR_CONFIG',
+    'Expected at least one [height, width] for image_grid_pinpoints but received none',
+    {
+      details: { field: 'image_grid_pinpoints' },
+    },
+  );
+}
+
+/**
+ * Which feature stands in each row of a picture's features. Features are [1 + tiles, side * side] joined, the whole picture first;
+ * `newline` is the number of the row that ends a line.
+ */
+export function anyresIndex(map: AnyresMap, { side }: Anyres, newline: number): Int32Array {
+  const whole = side ** 2;
+  const index = new Int32Array(whole + map.rows * map.cols + map.rows);
+  let at = 0;
+  for (; at < whole; at++) index[at] = at;
+  for (let y = map.top; y < map.top + map.rows; y++) {
+    for (let x = map.left; x < map.left + map.cols; x++) {
+      const tile = 1 + Math.floor(y / side) * map.tileCols + Math.floor(x / side);
+      index[at++] = tile * whole + (y % side) * side + (x % side);
+    }
+    index[at++] = newline;
+  }
+  return index;
+}
