@@ -26,12 +26,6 @@ export class ImagePlugin extends MultiModalPlugin {
     return super.items(data).flatMap((item) => (isTensor(item) && item.shape.length === 3 ? unstack(item) : [item]));
   }
 
-  override split(data: unknown): unknown[] {
-    if (isMapped(data)) return [data];
-    const items: readonly unknown[] = Array.isArray(data) ? (data as unknown[]) : [data];
-    return items.flatMap((t) => (isTensor(t) && t.shape.length === 3 ? unstack(t) : [t])).map((item) => [item]);
-  }
-
   override async load(data: unknown, context?: LoadContext): Promise<unknown> {
     const one = async (item: unknown): Promise<unknown> =>
       isTensor(item) || isMapped(item) ? item : decodeShared(item as ImageInput, mediaPolicy(context));

@@ -61,7 +61,7 @@ export abstract class MultiModalPlugin {
   ): Awaitable<MultiModalKwargs | Record<string, unknown>>;
   abstract defaultMaxMultimodalTokens(ctx: InputContext): number;
 
-  /** The items of one request's data, each of which its own mapper call takes as `[item]`: a list's elements, else the data itself. */
+  /** The items of one request's data: a list's elements, else the data itself. */
   items(data: unknown): readonly unknown[] {
     return Array.isArray(data) ? (data as unknown[]) : [data];
   }
@@ -72,7 +72,7 @@ export abstract class MultiModalPlugin {
 
   /** One entry per item, each as the mapper takes it alone: a list of one, unless the plugin says otherwise. */
   split(data: unknown): unknown[] {
-    return (Array.isArray(data) ? (data as unknown[]) : [data]).map((item) => [item]);
+    return this.items(data).map((item) => [item]);
   }
 
   /** Files, URLs and bytes become what mappers take; the default takes data as it is. */

@@ -93,10 +93,11 @@ export class MultiModalRegistry {
     data: MultiModalData,
     kwargs: Readonly<Kwargs> = {},
   ): Promise<MultiModalKwargs> {
-    this.checkLimits(modelConfig, data);
+    const counts = this.checkLimits(modelConfig, data);
     const merged = { ...modelConfig.multimodalConfig?.mmProcessorKwargs, ...kwargs };
     const mapped: Record<string, MultiModalKwargs[string]> = {};
     for (const [modality, items] of present(data)) {
+      if (counts[modality] === 0) continue;
       const plugin = this.getPlugin(modality);
       for (const [name, value] of Object.entries(await plugin.mapInput(modelConfig, items, merged))) {
         if (name in mapped) {

