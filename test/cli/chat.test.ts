@@ -1,0 +1,75 @@
+/** `ocelli chat` through pipes: answers, JSON, conversations. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { circles, howMany, run, samples } from './run';
+
+const ring = join(samples, 'red-ring.png');
+
+test('the answer alone goes to standard output', () => {
+  expect(run(['chat', circles, howMany])).toEqual({ status: 0, stdout: 'Four.\n', stderr: '' });
+});
+
+test('--json', () => {
+  const { status, stdout, stderr } = run(['chat', '-i', circles, howMany, '--json', '--max-tokens', '50']);
+  expect([status, stderr]).toEqual([0, '']);
+  expect(stdout.trimEnd().split('\n')).toHaveLength(1);
+  const answer = JSON.parse(stdout) as { tokenIds: number[]; usage: { completionTokens: number } };
+  expect(Object.keys(answer).sort()).toEqual(['finishReason', 'text', 'timing', 'tokenIds', 'usage']);
+  expect(answer).toMatchObject({
+    text: 'Four.',
+    finishReason: 'stop',
+    usage: { imageTokens: 64, cachedTokens: 0 },
+    timing: { firstTokenMs: expect.any(Number), totalMs: expect.any(Number), tokensPerSecond: expect.any(Number) },
+  });
+  expect(answer.tokenIds).toHaveLength(answer.usage.completionTokens);
+});
+
+test('sampling and engine options reach the library', () => {
+  const cut = run(['chat', circles, 'Describe the image.', '--max-tokens', '3', '--json', '--dtype', 'float32']);
+  expect(JSON.parse(cut.stdout)).toMatchObject({ finishReason: 'length', usage: { completionTokens: 3 } });
+  const wrong = run(['chat', circles, howMany, '--top-p', '2', '--json']);
+  expect([wrong.status, (JSON.parse(wrong.stdout) as { error: { code: string } }).error.code]).toEqual([
+    1,
+    'ERR_SAMPLING',
+  ]);
+});
+
+test('a file that is no picture is an error', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'ocelli-chat-'));
+  const text = join(folder, 'text.png');
+  writeFileSync(text, 'This is no picture.');
+  const { status, stdout, stderr } = run(['chat', text, howMany]);
+  rmSync(folder, { recursive: true });
+  expect([status, stdout]).toEqual([1, '']);
+  expect(stderr).toContain('(ERR_IMAGE_FORMAT)');
+});
+
+test('two pictures are too many for one prompt unless both stand on the command line', () => {
+  const { status, stdout } = run(['chat', circles, ring, howMany, '--json']);
+  expect(status).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({ usage: { imageTokens: 128 } });
+});
+
+test('a conversation from a pipe: one answer per line, errors on the way, commands', () => {
+  const input = [howMany, '/image nowhere.png', `/image ${ring}`, 'What color is the ring?', '', '/quit', howMany];
+  const { status, stdout, stderr } = run(['chat', circles], { input: input.join('\n') });
+  expect(stdout).toBe('Four.\nRed.\n');
+  expect(stderr).toContain('ERR_MEDIA_NOT_FOUND');
+  expect(status).toBe(1);
+});
+
+test('a conversation in JSON: a line per answer; the second prompt holds the first answer', () => {
+  const input = `${howMany}\nIs there a purple heart?\n`;
+  const { status, stdout } = run(['chat', circles, '--json'], { input });
+  expect(status).toBe(0);
+  type Answer = { text: string; usage: { promptTokens: number; imageTokens: number } };
+  const [first, second, ...more] = stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Answer);
+  expect(more).toEqual([]);
+  expect(first).toMatchObject({ text: 'Four.' });
+  expect(second?.usage.imageTokens).toBe(64);
+  expect(second?.usage.promptTokens).toBeGreaterThan(first?.usage.promptTokens as number);
+});
