@@ -24,6 +24,13 @@ const char* const kNames[] = {
 
 }  // namespace
 
+void fail_index(const OpCall& call, const char* operand, const char* expected, int64_t limit, int64_t found,
+                int64_t at) {
+  throw Error("ERR_INDEX", "Expected " + std::string(expected) + " " + std::to_string(limit) + " for '" + operand +
+                               "' of " + call.path + " but received " + std::to_string(found) + " at " +
+                               std::to_string(at));
+}
+
 const OpContract* contract_of(Op op) { return kContracts[static_cast<int>(op)]; }
 
 const char* name_of(Op op) { return op < Op::kCount ? kNames[static_cast<int>(op)] : "unknown"; }

@@ -1,4 +1,5 @@
-// The border between core and backends. A backend sees this file, tensor.h, step.h, threads.h and check.h, nothing else.
+// The border between core and backends. A backend sees this file, tensor.h, step.h, threads.h and check.h, nothing
+// else.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +27,7 @@ struct Attrs {
   int64_t integer(const char* name, int64_t fallback) const {
     return static_cast<int64_t>(number(name, static_cast<double>(fallback)));
   }
-  const std::string& string(const char* name) const;  // throws ERR_PROGRAM when absent
+  const std::string& string(const char* name) const;        // throws ERR_PROGRAM when absent
   const std::vector<double>* list(const char* name) const;  // null when absent
 };
 
@@ -70,19 +71,23 @@ struct Backend {
   // Bytes that packing an [n, k] matrix of `format` (f32, bf16, f16) takes.
   size_t (*packed_bytes)(DType format, int64_t n, int64_t k);
   // Packs rows [row, row + rows.shape[0]) of dst from `rows` ([r, k], any of f32/bf16/f16, contiguous), converting to
-  // dst.format (round to nearest even). May be called for several row ranges from several threads at once; ranges start at
-  // multiples of 64 rows except that any range may be the last one of its part. dst.data was zeroed.
+  // dst.format (round to nearest even). May be called for several row ranges from several threads at once; ranges start
+  // at multiples of 64 rows except that any range may be the last one of its part. dst.data was zeroed.
   void (*pack)(const Tensor& rows, int64_t row, PackedMatrix& dst);
   // One row of logits -> one token and its log-probabilities (sample.h).
 };
+
+// ERR_INDEX: "Expected <expected> <limit> for '<operand>' of <path> but received <found> at <at>".
+[[noreturn]] void fail_index(const OpCall& call, const char* operand, const char* expected, int64_t limit,
+                             int64_t found, int64_t at);
 
 const OpContract* contract_of(Op op);
 const char* name_of(Op op);
 bool op_from_name(const std::string& name, Op* op);
 
 const Backend* ref_backend();
-// The best that this CPU runs, or the one that OCELLI_ISA (baseline, avx2, avx512, neon) names; throws ERR_ISA when the CPU
-// lacks it or the name is unknown.
+// The best that this CPU runs, or the one that OCELLI_ISA (baseline, avx2, avx512, neon) names; throws ERR_ISA when the
+// CPU lacks it or the name is unknown.
 const Backend* cpu_backend();
 const Backend* cpu_backend(const std::string& isa);
 std::vector<std::string> cpu_isas();  // compiled in and runnable here, best first

@@ -81,11 +81,8 @@ static void run_attention_varlen(const OpCall& call) {
   }
   for (size_t i = 0; i < borders.size(); i++) {
     int64_t before = i == 0 ? 0 : borders[i - 1];
-    if (borders[i] < before || borders[i] > tokens) {
-      throw Error("ERR_INDEX", "Expected ascending borders from 0 to " + std::to_string(tokens) +
-                                   " for 'cu_seqlens' of " + call.path + " but received " + std::to_string(borders[i]) +
-                                   " at " + std::to_string(i));
-    }
+    if (borders[i] < before || borders[i] > tokens)
+      fail_index(call, "cu_seqlens", "ascending borders from 0 to", tokens, borders[i], static_cast<int64_t>(i));
   }
   call.pool->parallel_for(tokens * heads, [&](int64_t task, int) {
     int64_t row = task / heads;

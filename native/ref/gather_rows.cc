@@ -30,11 +30,7 @@ static void run_gather_rows(const OpCall& call) {
   const Tensor& out = call.out[0];
   const int32_t* index = call.in[1].as<int32_t>();
   for (int64_t m = 0; m < out.shape[0]; m++) {
-    if (index[m] >= table.shape[0]) {
-      throw Error("ERR_INDEX", "Expected indices below " + std::to_string(table.shape[0]) + " for 'index' of " +
-                                   call.path + " but received " + std::to_string(index[m]) + " at " +
-                                   std::to_string(m));
-    }
+    if (index[m] >= table.shape[0]) fail_index(call, "index", "indices below", table.shape[0], index[m], m);
     float* to = out.as<float>() + m * out.stride[0];
     for (int64_t d = 0; d < out.shape[1]; d++) {
       to[d] = index[m] < 0 ? 0 : read(table.data, table.dtype, index[m] * table.stride[0] + d);

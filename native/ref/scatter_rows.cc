@@ -38,10 +38,7 @@ static void run_scatter_rows(const OpCall& call) {
   int64_t count = call.in[1].shape[0];
   bool add = call.attrs->number("add", 0) != 0;
   for (int64_t m = 0; m < count; m++) {
-    if (index[m] >= x.shape[0]) {
-      throw Error("ERR_INDEX", "Expected indices below " + std::to_string(x.shape[0]) + " for 'index' of " + call.path +
-                                   " but received " + std::to_string(index[m]) + " at " + std::to_string(m));
-    }
+    if (index[m] >= x.shape[0]) fail_index(call, "index", "indices below", x.shape[0], index[m], m);
   }
   int64_t width = x.shape[1];
   if (out.data != x.data) {

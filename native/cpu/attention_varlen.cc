@@ -1,0 +1,149 @@
+// Attention inside segments of q [S, heads, D], k [S, kv_heads, D], v [S, kv_heads, Dv]; rank 4: each b of [B, L,
+// heads, D] is a segment. Positions count from the start of a segment: where it lies in the batch leaves no trace in
+// its bits.
+#include "cpu/attention.h"
+#include "cpu/rows.h"
+
+namespace ocelli {
+namespace cpu {
+namespace OCELLI_ISA_NS {
+
+namespace {
+
+// Keys and values of one segment that begins at flat token `start`, at one key-value head.
+struct Segment final : KeyValueSource {
+  const Tensor& k;
+  const Tensor& v;
+  int64_t start;
+  int64_t head;
+
+  Segment(const Tensor& keys, const Tensor& values, int64_t first, int64_t kv_head)
+      : k(keys), v(values), start(first), head(kv_head) {}
+
+  void locate(int64_t begin, int64_t end, const void** to_k, const void** to_v) const override {
+    int64_t heads = k.shape[k.rank - 2];
+    for (int64_t p = begin; p < end; p++) {
+      to_k[p - begin] = row_at(k, (start + p) * heads + head);
+      to_v[p - begin] = row_at(v, (start + p) * heads + head);
+    }
+  }
+};
+
+struct VarlenAttention {
+  const OpCall& call;
+  const Tensor& q;
+  const Tensor& k;
+  const Tensor& v;
+  const Tensor& out;
+  const int32_t* borders;  // null: one segment, or of rank 4
+  bool causal;
+  int64_t heads;
+  int64_t kv_heads;
+  int64_t group;
+  int64_t tokens;
+  AttentionShape shape;
+  AttentionItem* items;
+  int64_t count = 0;
+  int64_t tasks = 0;
+
+  explicit VarlenAttention(const OpCall& c)
+      : call(c),
+        q(c.in[0]),
+        k(c.in[1]),
+        v(c.in[2]),
+        out(c.out[0]),
+        borders(c.inputs > 3 && c.in[3].present() ? c.in[3].as<int32_t>() : nullptr),
+        causal(c.attrs->number("causal", 0) != 0),
+        heads(q.shape[q.rank - 2]),
+        kv_heads(k.shape[k.rank - 2]),
+        group(heads / kv_heads),
+        tokens(q.rank == 3 ? q.shape[0] : q.shape[0] * q.shape[1]),
+        items(static_cast<AttentionItem*>(c.scratch)) {
+    shape.dk = q.shape[q.rank - 1];
+    shape.dv = v.shape[v.rank - 1];
+    shape.scale = static_cast<float>(c.attrs->number("scale"));
+    check_borders();
+    for (int64_t s = 0; s < segments(); s++) {
+      if (end_of(s) == start_of(s)) continue;
+      items[count++] = {tasks, s};
+      tasks += kv_heads * blocks_of(s);
+    }
+  }
+
+  int64_t segments() const {
+    if (borders != nullptr) return call.in[3].shape[0] - 1;
+    return q.rank == 4 ? q.shape[0] : 1;
+  }
+  int64_t start_of(int64_t s) const {
+    if (borders != nullptr) return borders[s];
+    return q.rank == 4 ? s * q.shape[1] : s * tokens;
+  }
+  int64_t end_of(int64_t s) const { return start_of(s + 1); }
+  int64_t pairs_of(int64_t s) const { return (end_of(s) - start_of(s)) * group; }
+  int64_t blocks_of(int64_t s) const { return (pairs_of(s) + kBlockRows - 1) / kBlockRows; }
+
+  void check_borders() const {
+    if (borders == nullptr) return;
+    for (int64_t i = 0; i <= segments(); i++) {
+      int64_t before = i == 0 ? 0 : borders[i - 1];
+      if (borders[i] < before || borders[i] > tokens)
+        fail_index(call, "cu_seqlens", "ascending borders from 0 to", tokens, borders[i], i);
+    }
+  }
+
+  // Rows that no segment holds.
+  void clear_outside() const {
+    if (borders == nullptr) return;
+    auto clear = [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin * heads; row < end * heads; row++)
+        std::memset(row_at(out, row), 0, shape.dv * sizeof(float));
+    };
+    clear(0, borders[0]);
+    clear(borders[segments()], tokens);
+  }
+
+  void run(int64_t task, void* scratch) const {
+    const AttentionItem& item = item_of(items, count, task);
+    int64_t s = item.item;
+    int64_t kv_head = (task - item.first_task) / blocks_of(s);
+    int64_t begin = (task - item.first_task) % blocks_of(s) * kBlockRows;
+    int64_t pairs = pairs_of(s) - begin < kBlockRows ? pairs_of(s) - begin : kBlockRows;
+    AttentionRow block[kBlockRows];
+    for (int64_t i = 0; i < pairs; i++) {
+      int64_t token = (begin + i) / group;
+      int64_t row = (start_of(s) + token) * heads + kv_head * group + (begin + i) % group;
+      block[i] = {row_at(q, row), row_at(out, row), 0, causal ? token + 1 : end_of(s) - start_of(s)};
+    }
+    attend(shape, block, pairs, Segment(k, v, start_of(s), kv_head), scratch);
+  }
+};
+
+int64_t tokens_of(const OpCall& call) {
+  const Tensor& q = call.in[0];
+  return q.rank == 3 ? q.shape[0] : q.shape[0] * q.shape[1];
+}
+
+// The items (segments with rows: not more than tokens), then each worker's share.
+size_t items_bytes(const OpCall& call) { return align64(tokens_of(call) * sizeof(AttentionItem)); }
+
+void run_attention_varlen(const OpCall& call) {
+  VarlenAttention op(call);
+  op.clear_outside();
+  size_t each = attention_scratch(op.shape.dk, op.shape.dv);
+  char* scratch = static_cast<char*>(call.scratch) + items_bytes(call);
+  call.pool->parallel_for(op.tasks, [&](int64_t task, int worker) { op.run(task, scratch + worker * each); });
+}
+
+size_t scratch_of_varlen(const OpCall& call) {
+  size_t each = attention_scratch(call.in[0].shape[call.in[0].rank - 1], call.in[2].shape[call.in[2].rank - 1]);
+  return items_bytes(call) + each * call.pool->threads();
+}
+
+}  // namespace
+
+extern const OpImpl attention_varlen;
+const OpImpl attention_varlen = {run_attention_varlen, scratch_of_varlen};
+
+}  // namespace OCELLI_ISA_NS
+}  // namespace cpu
+}  // namespace ocelli

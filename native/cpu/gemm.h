@@ -1,0 +1,111 @@
+// The micro-kernels of linear and attention: MR rows of packed activations times NP panels of packed columns.
+//
+// Columns lie in panels of kNR = two vectors, [K][kNR]; rows in tiles of MR, [K][MR]. Each element of the result is one
+// chain of multiply-adds over ascending k, whatever MR and NP are: a row's bits depend on its operands alone.
+#pragma once
+
+#include "cpu/simd.h"
+
+namespace ocelli {
+namespace cpu {
+namespace OCELLI_ISA_NS {
+
+constexpr int kNR = 2 * kLanes;
+// Rows of the largest tile: what the registers hold as accumulators beside two columns and one broadcast.
+#if defined(OCELLI_ISA_avx512)
+constexpr int kMR = 12;
+constexpr int kAccumulators = 24;
+#elif defined(OCELLI_ISA_avx2)
+constexpr int kMR = 6;
+constexpr int kAccumulators = 12;
+#elif defined(OCELLI_ISA_baseline)
+constexpr int kMR = 4;  // without a fused multiply-add each product needs a register of its own
+constexpr int kAccumulators = 8;
+#else
+constexpr int kMR = 12;
+constexpr int kAccumulators = 24;
+#endif
+
+// Panels that a tile of `mr` rows takes at once: few rows leave registers for independent chains, which hide the
+// latency of the multiply-add, and read several sequential streams of weights.
+constexpr int panels_at_once(int mr) {
+  return kAccumulators / (2 * mr) >= 4 ? 4 : (kAccumulators / (2 * mr) >= 2 ? 2 : 1);
+}
+
+// Weights of f32, bf16 or f16 widened to f32 against activations of f32.
+template <class D>
+struct Widened {
+  using A = float;
+  using B = typename D::T;
+  static constexpr int kStep = 1;  // k per step
+  using Pair = Vec;
+  static Vec column(const B* b) { return D::load(b); }
+  static Vec row(const A* a) { return set1(*a); }
+  static Vec multiply_add(Vec a, Vec b, Vec c) { return fma(a, b, c); }
+};
+
+#if defined(OCELLI_ISA_avx512)
+// bf16 against bf16 by pairs of k: columns [K / 2][kNR][2], rows [K / 2][MR][2]. vdpbf16ps adds the second of a pair
+// first and flushes denormals.
+struct Pairs {
+  using A = uint16_t;
+  using B = uint16_t;
+  static constexpr int kStep = 2;
+  static __m512bh column(const B* b) { return (__m512bh)_mm512_loadu_si512(b); }
+  static __m512bh row(const A* a) {
+    int32_t pair;
+    std::memcpy(&pair, a, 4);
+    return (__m512bh)_mm512_set1_epi32(pair);
+  }
+  static Vec multiply_add(__m512bh a, __m512bh b, Vec c) { return _mm512_dpbf16_ps(c, b, a); }
+};
+#endif
+
+// c [MR][NP * kNR] = rows x columns over `steps` steps of k; with `resume` the chains go on from what c holds. Row i's
+// element of step s is a[s * AS + i * AR]; panel p begins at b + p * panel, and each step is `bs` elements further on.
+// `ahead`: bytes between what is read and what is prefetched.
+template <class Kind, int MR, int NP, int AS, int AR>
+inline __attribute__((always_inline)) void multiply_tile(const typename Kind::A* a, const typename Kind::B* b,
+                                                         int64_t panel, int64_t steps, int64_t ahead, bool resume,
+                                                         float* c) {
+  Vec sum[MR][2 * NP];
+  for (int i = 0; i < MR; i++) {
+    for (int j = 0; j < 2 * NP; j++) sum[i][j] = resume ? load(c + (i * 2 * NP + j) * kLanes) : zero();
+  }
+  for (int64_t s = 0; s < steps; s++) {
+#pragma GCC unroll 4
+    for (int p = 0; p < NP; p++) {
+      const typename Kind::B* at = b + p * panel;
+      auto left = Kind::column(at);
+      auto right = Kind::column(at + kLanes * Kind::kStep);
+      for (int64_t line = 0; line < static_cast<int64_t>(kNR * Kind::kStep * sizeof(*at)); line += 64)
+        __builtin_prefetch(reinterpret_cast<const char*>(at) + ahead + line);
+#pragma GCC unroll 12
+      for (int i = 0; i < MR; i++) {
+        auto row = Kind::row(a + i * AR);
+        sum[i][2 * p] = Kind::multiply_add(row, left, sum[i][2 * p]);
+        sum[i][2 * p + 1] = Kind::multiply_add(row, right, sum[i][2 * p + 1]);
+      }
+    }
+    a += AS;
+    b += kNR * Kind::kStep;
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < MR; i++) {
+#pragma GCC unroll 8
+    for (int j = 0; j < 2 * NP; j++) store(c + (i * 2 * NP + j) * kLanes, sum[i][j]);
+  }
+}
+
+// Calls f(std::integral_constant<int, rows>) for 1 <= rows <= kMR.
+template <int MR = kMR, class F>
+inline void with_rows(int rows, const F& f) {
+  if constexpr (MR > 1) {
+    if (rows < MR) return with_rows<MR - 1>(rows, f);
+  }
+  f(std::integral_constant<int, MR>());
+}
+
+}  // namespace OCELLI_ISA_NS
+}  // namespace cpu
+}  // namespace ocelli

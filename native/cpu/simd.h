@@ -1,0 +1,290 @@
+// One vector of f32 per instruction set, and what the kernels do with it. Every kernel is written once against this
+// file and compiled once per set (CMakeLists.txt), each into its own namespace, so that no symbol is shared between
+// sets.
+// + - * / are the compiler's own on these types.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#else
+#include <arm_neon.h>
+#endif
+
+namespace ocelli {
+namespace cpu {
+namespace OCELLI_ISA_NS {
+
+#if defined(OCELLI_ISA_avx512)
+
+using Vec = __m512;
+using Int = __m512i;
+using Mask = __mmask16;
+constexpr int kLanes = 16;
+
+inline Vec set1(float x) { return _mm512_set1_ps(x); }
+inline Vec load(const float* p) { return _mm512_loadu_ps(p); }
+inline void store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
+inline Mask first(int n) { return static_cast<Mask>((1u << n) - 1); }
+inline Vec load_n(const float* p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
+inline void store_n(float* p, Vec v, int n) { _mm512_mask_storeu_ps(p, first(n), v); }
+inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+inline Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+inline Vec abs(Vec a) { return _mm512_abs_ps(a); }
+inline Vec round(Vec a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline Mask less(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+inline Mask is_nan(Vec a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
+inline Vec select(Mask m, Vec yes, Vec no) { return _mm512_mask_blend_ps(m, no, yes); }
+inline Int to_int(Vec a) { return _mm512_cvtps_epi32(a); }
+inline Int bits(Vec a) { return _mm512_castps_si512(a); }
+inline Vec from_bits(Int a) { return _mm512_castsi512_ps(a); }
+inline Int add_int(Int a, Int b) { return _mm512_add_epi32(a, b); }
+inline Int set1_int(int32_t x) { return _mm512_set1_epi32(x); }
+inline Int and_int(Int a, Int b) { return _mm512_and_si512(a, b); }
+inline Int or_int(Int a, Int b) { return _mm512_or_si512(a, b); }
+template <int N>
+inline Int shift_left(Int a) {
+  return _mm512_slli_epi32(a, N);
+}
+template <int N>
+inline Int shift_right(Int a) {
+  return _mm512_srli_epi32(a, N);
+}
+inline Int load_u16(const uint16_t* p) {
+  return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+// The low halves of 32-bit lanes.
+inline void store_u16(uint16_t* p, Int v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(v));
+}
+inline Vec load_f16(const uint16_t* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline float sum(Vec v) { return _mm512_reduce_add_ps(v); }
+inline float largest(Vec v) { return _mm512_reduce_max_ps(v); }
+
+#elif defined(OCELLI_ISA_avx2)
+
+using Vec = __m256;
+using Int = __m256i;
+using Mask = __m256;
+constexpr int kLanes = 8;
+
+inline Vec set1(float x) { return _mm256_set1_ps(x); }
+inline Vec load(const float* p) { return _mm256_loadu_ps(p); }
+inline void store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
+inline Int first(int n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
+inline Vec load_n(const float* p, int n) { return _mm256_maskload_ps(p, first(n)); }
+inline void store_n(float* p, Vec v, int n) { _mm256_maskstore_ps(p, first(n), v); }
+inline Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+inline Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+inline Vec abs(Vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.f), a); }
+inline Vec round(Vec a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline Mask less(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+inline Mask is_nan(Vec a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
+inline Vec select(Mask m, Vec yes, Vec no) { return _mm256_blendv_ps(no, yes, m); }
+inline Int to_int(Vec a) { return _mm256_cvtps_epi32(a); }
+inline Int bits(Vec a) { return _mm256_castps_si256(a); }
+inline Vec from_bits(Int a) { return _mm256_castsi256_ps(a); }
+inline Int add_int(Int a, Int b) { return _mm256_add_epi32(a, b); }
+inline Int set1_int(int32_t x) { return _mm256_set1_epi32(x); }
+inline Int and_int(Int a, Int b) { return _mm256_and_si256(a, b); }
+inline Int or_int(Int a, Int b) { return _mm256_or_si256(a, b); }
+template <int N>
+inline Int shift_left(Int a) {
+  return _mm256_slli_epi32(a, N);
+}
+template <int N>
+inline Int shift_right(Int a) {
+  return _mm256_srli_epi32(a, N);
+}
+inline Int load_u16(const uint16_t* p) {
+  return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline void store_u16(uint16_t* p, Int v) {
+  __m256i low = _mm256_and_si256(v, _mm256_set1_epi32(0xffff));
+  __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), packed);
+}
+inline Vec load_f16(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+inline float sum(Vec v) {
+  __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
+inline float largest(Vec v) {
+  __m128 x = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+
+#elif defined(OCELLI_ISA_baseline)
+
+using Vec = __m128;
+using Int = __m128i;
+using Mask = __m128;
+constexpr int kLanes = 4;
+
+inline Vec set1(float x) { return _mm_set1_ps(x); }
+inline Vec load(const float* p) { return _mm_loadu_ps(p); }
+inline void store(float* p, Vec v) { _mm_storeu_ps(p, v); }
+inline Vec load_n(const float* p, int n) {
+  float lanes[4] = {};
+  for (int i = 0; i < n && i < 4; i++) lanes[i] = p[i];
+  return load(lanes);
+}
+inline void store_n(float* p, Vec v, int n) {
+  float lanes[4];
+  store(lanes, v);
+  for (int i = 0; i < n && i < 4; i++) p[i] = lanes[i];
+}
+// x86-64-v2 has no fused multiply-add: two roundings, the same everywhere on this set.
+inline Vec fma(Vec a, Vec b, Vec c) { return _mm_add_ps(_mm_mul_ps(a, b), c); }
+inline Vec max(Vec a, Vec b) { return _mm_max_ps(a, b); }
+inline Vec abs(Vec a) { return _mm_andnot_ps(_mm_set1_ps(-0.f), a); }
+inline Vec round(Vec a) { return _mm_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline Mask less(Vec a, Vec b) { return _mm_cmplt_ps(a, b); }
+inline Mask is_nan(Vec a) { return _mm_cmpunord_ps(a, a); }
+inline Vec select(Mask m, Vec yes, Vec no) { return _mm_blendv_ps(no, yes, m); }
+inline Int to_int(Vec a) { return _mm_cvtps_epi32(a); }
+inline Int bits(Vec a) { return _mm_castps_si128(a); }
+inline Vec from_bits(Int a) { return _mm_castsi128_ps(a); }
+inline Int add_int(Int a, Int b) { return _mm_add_epi32(a, b); }
+inline Int set1_int(int32_t x) { return _mm_set1_epi32(x); }
+inline Int and_int(Int a, Int b) { return _mm_and_si128(a, b); }
+inline Int or_int(Int a, Int b) { return _mm_or_si128(a, b); }
+template <int N>
+inline Int shift_left(Int a) {
+  return _mm_slli_epi32(a, N);
+}
+template <int N>
+inline Int shift_right(Int a) {
+  return _mm_srli_epi32(a, N);
+}
+inline Int load_u16(const uint16_t* p) {
+  return _mm_cvtepu16_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+inline void store_u16(uint16_t* p, Int v) {
+  __m128i low = _mm_and_si128(v, _mm_set1_epi32(0xffff));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi32(low, low));
+}
+// Without F16C: the half's exponent and fraction in a float's place, rebiased by a multiplication, which normalises
+// denormals too; they are normal as floats, so that flush-to-zero would lose them: integers are subtracted instead.
+inline Vec load_f16(const uint16_t* p) {
+  __m128i half = load_u16(p);
+  __m128i sign = _mm_slli_epi32(_mm_and_si128(half, _mm_set1_epi32(0x8000)), 16);
+  __m128i magnitude = _mm_slli_epi32(_mm_and_si128(half, _mm_set1_epi32(0x7fff)), 13);
+  __m128i normal = _mm_add_epi32(magnitude, _mm_set1_epi32(112 << 23));
+  // Zero and denormals: 2^-14 * (1 + fraction) - 2^-14.
+  __m128 least = _mm_castsi128_ps(_mm_set1_epi32(113 << 23));
+  __m128i tiny =
+      _mm_castps_si128(_mm_sub_ps(_mm_castsi128_ps(_mm_add_epi32(magnitude, _mm_set1_epi32(113 << 23))), least));
+  __m128i is_tiny = _mm_cmplt_epi32(magnitude, _mm_set1_epi32(1 << 23));
+  // Infinity and NaN (which comes out quiet).
+  __m128i is_last = _mm_cmpgt_epi32(magnitude, _mm_set1_epi32((31 << 23) - 1));
+  __m128i is_nan = _mm_cmpgt_epi32(magnitude, _mm_set1_epi32(31 << 23));
+  normal = _mm_add_epi32(normal, _mm_and_si128(is_last, _mm_set1_epi32(112 << 23)));
+  normal = _mm_or_si128(normal, _mm_and_si128(is_nan, _mm_set1_epi32(1 << 22)));
+  return _mm_castsi128_ps(_mm_or_si128(sign, _mm_blendv_epi8(normal, tiny, is_tiny)));
+}
+inline float sum(Vec v) {
+  Vec x = _mm_add_ps(v, _mm_movehl_ps(v, v));
+  return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
+inline float largest(Vec v) {
+  Vec x = _mm_max_ps(v, _mm_movehl_ps(v, v));
+  return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+
+#else  // NEON
+
+using Vec = float32x4_t;
+using Int = int32x4_t;
+using Mask = uint32x4_t;
+constexpr int kLanes = 4;
+
+inline Vec set1(float x) { return vdupq_n_f32(x); }
+inline Vec load(const float* p) { return vld1q_f32(p); }
+inline void store(float* p, Vec v) { vst1q_f32(p, v); }
+inline Vec load_n(const float* p, int n) {
+  float lanes[4] = {};
+  for (int i = 0; i < n && i < 4; i++) lanes[i] = p[i];
+  return load(lanes);
+}
+inline void store_n(float* p, Vec v, int n) {
+  float lanes[4];
+  store(lanes, v);
+  for (int i = 0; i < n && i < 4; i++) p[i] = lanes[i];
+}
+inline Vec fma(Vec a, Vec b, Vec c) { return vfmaq_f32(c, a, b); }
+inline Vec max(Vec a, Vec b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+inline Vec abs(Vec a) { return vabsq_f32(a); }
+inline Vec round(Vec a) { return vrndnq_f32(a); }
+inline Mask less(Vec a, Vec b) { return vcltq_f32(a, b); }
+inline Mask is_nan(Vec a) { return vmvnq_u32(vceqq_f32(a, a)); }
+inline Vec select(Mask m, Vec yes, Vec no) { return vbslq_f32(m, yes, no); }
+inline Int to_int(Vec a) { return vcvtnq_s32_f32(a); }
+inline Int bits(Vec a) { return vreinterpretq_s32_f32(a); }
+inline Vec from_bits(Int a) { return vreinterpretq_f32_s32(a); }
+inline Int add_int(Int a, Int b) { return vaddq_s32(a, b); }
+inline Int set1_int(int32_t x) { return vdupq_n_s32(x); }
+inline Int and_int(Int a, Int b) { return vandq_s32(a, b); }
+inline Int or_int(Int a, Int b) { return vorrq_s32(a, b); }
+template <int N>
+inline Int shift_left(Int a) {
+  return vshlq_n_s32(a, N);
+}
+template <int N>
+inline Int shift_right(Int a) {
+  return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a), N));
+}
+inline Int load_u16(const uint16_t* p) { return vreinterpretq_s32_u32(vmovl_u16(vld1_u16(p))); }
+inline void store_u16(uint16_t* p, Int v) { vst1_u16(p, vmovn_u32(vreinterpretq_u32_s32(v))); }
+inline Vec load_f16(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+inline float sum(Vec v) { return vaddvq_f32(v); }
+inline float largest(Vec v) { return vmaxvq_f32(v); }
+
+#endif
+
+inline Vec zero() { return set1(0.f); }
+inline Vec load_bf16(const uint16_t* p) { return from_bits(shift_left<16>(load_u16(p))); }
+
+// Round to nearest even; NaN stays NaN. Integers, so that denormals survive flush-to-zero as the reference keeps them.
+inline void store_bf16(uint16_t* p, Vec v) {
+  Int wide = bits(v);
+  Int odd = and_int(shift_right<16>(wide), set1_int(1));
+  Int rounded = add_int(add_int(wide, set1_int(0x7fff)), odd);
+  Int quiet = or_int(wide, set1_int(0x400000));
+  store_u16(p, shift_right<16>(bits(select(is_nan(v), from_bits(quiet), from_bits(rounded)))));
+}
+
+// The three dtypes of stored numbers, read as vectors; load(p, n) reads n < kLanes elements and zeros behind them.
+struct F32 {
+  using T = float;
+  static Vec load(const T* p) { return OCELLI_ISA_NS::load(p); }
+  static Vec load(const T* p, int n) { return load_n(p, n); }
+};
+struct BF16 {
+  using T = uint16_t;
+  static Vec load(const T* p) { return load_bf16(p); }
+  static Vec load(const T* p, int n) {
+    uint16_t lanes[kLanes] = {};
+    for (int i = 0; i < n; i++) lanes[i] = p[i];
+    return load_bf16(lanes);
+  }
+};
+struct F16 {
+  using T = uint16_t;
+  static Vec load(const T* p) { return load_f16(p); }
+  static Vec load(const T* p, int n) {
+    uint16_t lanes[kLanes] = {};
+    for (int i = 0; i < n; i++) lanes[i] = p[i];
+    return load_f16(lanes);
+  }
+};
+
+}  // namespace OCELLI_ISA_NS
+}  // namespace cpu
+}  // namespace ocelli

@@ -1,0 +1,344 @@
+import type { NativeStep, NativeTensor } from '../../dist/native';
+import { eps, expectSameRows, f32, i32, isas, narrow, native, out, random, seeded } from './kernels';
+
+interface Sequence {
+  rows: number;
+  context: number;
+  /** What each row sees; by default what is before it and itself. */
+  hi?: number[];
+}
+
+interface Setting {
+  heads: number;
+  kvHeads: number;
+  dk: number;
+  dv: number;
+  blockSize: number;
+  kv: 'f32' | 'bf16';
+  attrs?: Record<string, number>;
+}
+
+const plain: Setting = { heads: 4, kvHeads: 2, dk: 16, dv: 24, blockSize: 16, kv: 'f32' };
+const nan = NaN;
+
+/** A cache whose blocks lie in a random order, filled from [kvHeads, positions, dim] per sequence; NaN wherever nothing was stored. */
+class Cache {
+  readonly k: Float32Array;
+  readonly v: Float32Array;
+  readonly tables: number[][] = [];
+  readonly blocks: number;
+  readonly maxBlocks: number;
+
+  constructor(
+    readonly setting: Setting,
+    readonly keys: Float32Array[],
+    readonly values: Float32Array[],
+    readonly contexts: number[],
+  ) {
+    const { kvHeads, dk, dv, blockSize } = setting;
+    const counts = contexts.map((context) => Math.max(1, Math.ceil(context / blockSize)));
+    this.maxBlocks = Math.max(...counts);
+    this.blocks = counts.reduce((a, b) => a + b, 0) + 1;
+    const free = Array.from({ length: this.blocks }, (_, i) => i);
+    const next = random(99);
+    this.k = new Float32Array(this.blocks * kvHeads * blockSize * dk).fill(nan);
+    this.v = new Float32Array(this.blocks * kvHeads * blockSize * dv).fill(nan);
+    contexts.forEach((context, s) => {
+      const table = Array.from({ length: counts[s]! }, () => free.splice(Math.floor(next() * free.length), 1)[0]!);
+      while (table.length < this.maxBlocks) table.push(0);
+      this.tables.push(table);
+      for (let p = 0; p < context; p++) {
+        for (let h = 0; h < kvHeads; h++) {
+          const row = (table[Math.floor(p / blockSize)]! * kvHeads + h) * blockSize + (p % blockSize);
+          const from = p * kvHeads + h;
+          this.k.set(keys[s]!.subarray(from * dk, (from + 1) * dk), row * dk);
+          this.v.set(values[s]!.subarray(from * dv, (from + 1) * dv), row * dv);
+        }
+      }
+    });
+  }
+
+  step(sequences: { s: number; rows: number; context: number; hi?: number[] }[]): NativeStep {
+    const { kvHeads, dk, dv, blockSize, kv } = this.setting;
+    const tensor = (data: Float32Array, width: number): NativeTensor => {
+      const wide = f32([this.blocks, kvHeads, blockSize, width], data);
+      return kv === 'bf16' ? narrow(wide, 'bf16') : wide;
+    };
+    const cuRows = [0];
+    const hi: number[] = [];
+    for (const { rows, context, hi: seen } of sequences) {
+      cuRows.push(cuRows.at(-1)! + rows);
+      for (let i = 0; i < rows; i++) hi.push(seen?.[i] ?? context - rows + i + 1);
+    }
+    return {
+      k: tensor(this.k, dk),
+      v: tensor(this.v, dv),
+      sequences: sequences.length,
+      maxBlocks: this.maxBlocks,
+      cuRows: i32(cuRows),
+      context: i32(sequences.map(({ context }) => context)),
+      blockTable: i32(
+        sequences.flatMap(({ s }) => this.tables[s]!),
+        [sequences.length, this.maxBlocks],
+      ),
+      slot: i32(hi.map(() => -1)),
+      hi: i32(hi),
+    };
+  }
+}
+
+function fill(setting: Setting, contexts: number[], seed: number): Cache {
+  const { kvHeads, dk, dv } = setting;
+  const data = (context: number, width: number, of: number) =>
+    seeded([context * kvHeads * width], of).data as Float32Array;
+  return new Cache(
+    setting,
+    contexts.map((context, s) => data(context, dk, seed + 2 * s)),
+    contexts.map((context, s) => data(context, dv, seed + 2 * s + 1)),
+    contexts,
+  );
+}
+
+function paged(
+  backend: string,
+  setting: Setting,
+  cache: Cache,
+  q: NativeTensor,
+  sequences: { s: number; rows: number; context: number; hi?: number[] }[],
+  threads = 2,
+): NativeTensor {
+  const attrs = { layer: 0, scale: 1 / Math.sqrt(setting.dk), ...setting.attrs };
+  const shape = [q.shape[0]!, setting.heads, setting.dv];
+  return native.runOp(backend, 'attention_paged', [q], out(shape), attrs, { threads, step: cache.step(sequences) })[0]!;
+}
+
+function queries(q: NativeTensor, first: number, count: number): NativeTensor {
+  const width = q.shape[1]! * q.shape[2]!;
+  return f32(
+    [count, q.shape[1]!, q.shape[2]!],
+    (q.data as Float32Array).subarray(first * width, (first + count) * width),
+  );
+}
+
+/** Two-pass softmax attention of one row in f32, every operation rounded, as the plainest kernel would. */
+function naive(q: Float32Array, k: Float32Array[], v: Float32Array[], scale: number, softcap: number): Float32Array {
+  const f = Math.fround;
+  const scores = k.map((key) => {
+    let sum = 0;
+    q.forEach((x, d) => (sum = f(sum + f(x * key[d]!))));
+    sum = f(sum * f(scale));
+    return softcap > 0 ? f(f(Math.tanh(f(sum / softcap))) * softcap) : sum;
+  });
+  const most = Math.max(...scores);
+  const weights = scores.map((s) => f(Math.exp(f(s - most))));
+  const total = weights.reduce((a, b) => f(a + b), 0);
+  return Float32Array.from(v[0]!, (_, d) => {
+    let sum = 0;
+    weights.forEach((w, j) => (sum = f(sum + f(w * v[j]![d]!))));
+    return f(sum / total);
+  });
+}
+
+/** The largest element of each row of values that a pair may see bounds its result: errors are measured against it. */
+function expectAccurate(setting: Setting, sequences: Sequence[], seed: number, isa: string): void {
+  const contexts = sequences.map(({ context }) => context);
+  const cache = fill(setting, contexts, seed);
+  const batch = sequences.map((sequence, s) => ({ s, ...sequence }));
+  const rows = sequences.reduce((sum, sequence) => sum + sequence.rows, 0);
+  const { heads, kvHeads, dk, dv, kv } = setting;
+  const q = seeded([rows, heads, dk], seed + 100);
+  const found = paged(isa, setting, cache, q, batch).data as Float32Array;
+  const exact = paged('ref', setting, cache, q, batch).data as Float32Array;
+  const round = (data: Float32Array): Float32Array => {
+    if (kv === 'f32') return data;
+    const half = narrow(f32([data.length], data), 'bf16').data as Uint16Array;
+    const wide = new Float32Array(data.length);
+    new Uint32Array(wide.buffer).set(Uint32Array.from(half, (x) => x * 65536));
+    return wide;
+  };
+  const keys = cache.keys.map(round);
+  const values = cache.values.map(round);
+  const scale = setting.attrs?.scale ?? 1 / Math.sqrt(dk);
+  const window = setting.attrs?.window ?? 0;
+  let ours = 0;
+  let theirs = 0;
+  let row = 0;
+  batch.forEach(({ s, rows: count, context, hi }) => {
+    for (let i = 0; i < count; i++, row++) {
+      const position = context - count + i;
+      const end = Math.min(hi?.[i] ?? position + 1, context);
+      const start = window > 0 ? Math.max(0, position + 1 - window) : 0;
+      for (let h = 0; h < heads; h++) {
+        const at = (row * heads + h) * dv;
+        if (end <= start) {
+          expect(Array.from(found.subarray(at, at + dv))).toEqual(new Array(dv).fill(0));
+          continue;
+        }
+        const group = heads / kvHeads;
+        const of = (data: Float32Array, width: number) =>
+          Array.from({ length: end - start }, (_, j) => {
+            const from = ((start + j) * kvHeads + Math.floor(h / group)) * width;
+            return data.subarray(from, from + width);
+          });
+        const v = of(values[s]!, dv);
+        const size = Math.max(...v.map((x) => x.reduce((a, b) => Math.max(a, Math.abs(b)), 0)));
+        const head = (q.data as Float32Array).subarray((row * heads + h) * dk, (row * heads + h + 1) * dk);
+        const plainest = naive(head, of(keys[s]!, dk), v, scale, setting.attrs?.softcap ?? 0);
+        for (let d = 0; d < dv; d++) {
+          const error = Math.abs(found[at + d]! - exact[at + d]!) / size;
+          if (Number.isNaN(error)) throw new Error(`NaN at row ${row}, head ${h}, ${d}`);
+          ours = Math.max(ours, error);
+          theirs = Math.max(theirs, Math.abs(plainest[d]! - exact[at + d]!) / size);
+        }
+      }
+    }
+  });
+  if (!(ours <= 2 * theirs + eps)) throw new Error(`${ours} against ${theirs} of the naive kernel`);
+}
+
+describe.each(isas)('attention_paged on %s', (isa) => {
+  test.each<[string, Setting, Sequence[]]>([
+    ['one row', plain, [{ rows: 1, context: 1 }]],
+    ['tile borders', plain, [255, 256, 257, 513].map((context) => ({ rows: 2, context }))],
+    ['a prompt and rows that decode', plain, [30, 300, 1].map((context, i) => ({ rows: i === 0 ? 30 : 1, context }))],
+    ['bf16 keys and values', { ...plain, kv: 'bf16' }, [{ rows: 20, context: 290 }]],
+    ['one head, sizes of no vector', { ...plain, heads: 1, kvHeads: 1, dk: 19, dv: 37 }, [{ rows: 14, context: 40 }]],
+    ['a group of 8', { ...plain, heads: 8, kvHeads: 1, dk: 64, dv: 64 }, [{ rows: 3, context: 280 }]],
+    ['a window', { ...plain, attrs: { window: 20 } }, [{ rows: 40, context: 300 }]],
+    ['softcap', { ...plain, attrs: { softcap: 5 } }, [{ rows: 5, context: 50 }]],
+    [
+      'a picture whose rows see each other, and a row that sees nothing',
+      { ...plain, blockSize: 8 },
+      [{ rows: 30, context: 270, hi: Array.from({ length: 30 }, (_, i) => (i === 3 ? 0 : i < 20 ? 261 : 241 + i)) }],
+    ],
+  ])('%s: at most twice the error of a naive kernel', (_, setting, sequences) => {
+    expectAccurate(setting, sequences, 1, isa);
+  });
+
+  test.each(['f32', 'bf16'] as const)('%s: the same bits in any batch, chunk and number of threads', (kv) => {
+    const setting: Setting = { ...plain, heads: 6, kvHeads: 2, dk: 32, dv: 32, kv };
+    const prompts = [300, 41];
+    const cache = fill(setting, prompts, 5);
+    const q = prompts.map((rows, s) => seeded([rows, 6, 32], 50 + s));
+    const width = 6 * 32;
+    const whole = prompts.map((rows, s) => paged(isa, setting, cache, q[s]!, [{ s, rows, context: rows }]));
+    const one = paged(isa, setting, cache, q[0]!, [{ s: 0, rows: 300, context: 300 }], 1);
+    expectSameRows(one, 0, whole[0]!, 0, 300 * width, 'one thread');
+    for (const chunks of [[1, 2, 3, 250, 44], [256, 44], [13, 100, 187], Array.from({ length: 12 }, () => 25)]) {
+      let done = 0;
+      for (const rows of chunks) {
+        // The other sequence takes one row a step beside it; the rest of the cache is not to be read.
+        const beside = Math.min(40, done);
+        const mixed = f32(
+          [rows + 1, 6, 32],
+          Float32Array.from([
+            ...(queries(q[1]!, beside, 1).data as Float32Array),
+            ...(queries(q[0]!, done, rows).data as Float32Array),
+          ]),
+        );
+        const cut = fill(setting, prompts, 5);
+        forget(cut, 0, done + rows);
+        const found = paged(isa, setting, cut, mixed, [
+          { s: 1, rows: 1, context: beside + 1 },
+          { s: 0, rows, context: done + rows },
+        ]);
+        expectSameRows(found, 0, whole[1]!, beside * width, width, `row ${beside} of the other`);
+        expectSameRows(found, width, whole[0]!, done * width, rows * width, `rows from ${done} on`);
+        done += rows;
+      }
+    }
+  });
+});
+
+/** What lies from `position` on becomes NaN: a later step will write it. */
+function forget(cache: Cache, s: number, position: number): void {
+  const { kvHeads, dk, dv, blockSize } = cache.setting;
+  for (let p = position; p < cache.contexts[s]!; p++) {
+    for (let h = 0; h < kvHeads; h++) {
+      const row = (cache.tables[s]![Math.floor(p / blockSize)]! * kvHeads + h) * blockSize + (p % blockSize);
+      cache.k.fill(nan, row * dk, (row + 1) * dk);
+      cache.v.fill(nan, row * dv, (row + 1) * dv);
+    }
+  }
+}
+
+describe.each(isas)('attention on %s', (isa) => {
+  test('a value that a row does not see may be NaN', () => {
+    const cache = fill(plain, [40], 7);
+    const q = seeded([40, 4, 16], 8);
+    const clean = paged(isa, plain, cache, q, [{ s: 0, rows: 40, context: 40 }]);
+    forget(cache, 0, 35);
+    const found = paged(isa, plain, cache, q, [{ s: 0, rows: 40, context: 40 }]);
+    expectSameRows(found, 0, clean, 0, 35 * 4 * 24, 'rows before the first NaN');
+    expect((found.data as Float32Array).subarray(35 * 4 * 24).every(Number.isNaN)).toBe(true);
+  });
+
+  test('varlen agrees with paged attention bit for bit', () => {
+    // A segment is a sequence of its own; positions count from its start.
+    const setting = { ...plain, dk: 24, dv: 40 };
+    const lengths = [5, 0, 270, 33];
+    const cache = fill(setting, lengths, 11);
+    const tokens = lengths.reduce((a, b) => a + b, 0);
+    const q = seeded([tokens + 2, 4, 24], 12);
+    const join = (data: Float32Array[], width: number): NativeTensor => {
+      const all = new Float32Array((tokens + 2) * 2 * width).fill(nan);
+      let at = 2 * width;
+      for (const each of data) {
+        all.set(each, at);
+        at += each.length;
+      }
+      return f32([tokens + 2, 2, width], all);
+    };
+    const borders = lengths.reduce((all, length) => [...all, all.at(-1)! + length], [1]);
+    for (const causal of [0, 1]) {
+      const found = native.runOp(
+        isa,
+        'attention_varlen',
+        [q, join(cache.keys, 24), join(cache.values, 40), i32(borders)],
+        out([tokens + 2, 4, 40]),
+        { scale: 0.2, causal },
+      )[0]!;
+      const all = found.data as Float32Array;
+      expect([...all.subarray(0, 160), ...all.subarray((tokens + 1) * 160)].every((x) => x === 0)).toBe(true);
+      lengths.forEach((rows, s) => {
+        if (rows === 0) return;
+        const hi = causal ? undefined : new Array<number>(rows).fill(rows);
+        const other = paged(
+          isa,
+          { ...setting, attrs: { scale: 0.2 } },
+          cache,
+          queries(q, borders[s]!, rows),
+          [{ s, rows, context: rows, ...(hi ? { hi } : {}) }],
+          1,
+        );
+        expectSameRows(found, borders[s]! * 160, other, 0, rows * 160, `segment ${s}`);
+      });
+    }
+  });
+
+  test('varlen of rank 4, of one segment, of no rows; borders are checked', () => {
+    const q = seeded([2, 20, 3, 8], 13);
+    const attrs = { scale: 0.3 };
+    const run = (backend: string, shape: number[]) => {
+      const x = { ...q, shape };
+      return native.runOp(backend, 'attention_varlen', [x, x, x], out(shape), attrs)[0]!;
+    };
+    for (const shape of [
+      [2, 20, 3, 8],
+      [40, 3, 8],
+    ]) {
+      const found = run(isa, shape).data as Float32Array;
+      const expected = run('ref', shape).data as Float32Array;
+      // The weights of a softmax add up to 1: the error is a few units of the largest value, here below 64.
+      found.forEach((x, i) => expect(Math.abs(x - expected[i]!)).toBeLessThan(64 * 8 * eps));
+    }
+    const none = f32([0, 3, 8], new Float32Array());
+    expect(native.runOp(isa, 'attention_varlen', [none, none, none], out([0, 3, 8]), attrs)[0]!.shape).toEqual([
+      0, 3, 8,
+    ]);
+    const x = { ...q, shape: [40, 3, 8] };
+    expect(() => native.runOp(isa, 'attention_varlen', [x, x, x, i32([0, 30, 20])], out([40, 3, 8]), attrs)).toThrow(
+      /ascending borders from 0 to 40 for 'cu_seqlens'/,
+    );
+  });
+});
