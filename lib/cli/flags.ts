@@ -97,7 +97,9 @@ function size(text: string): number {
 function limits(text: string): Record<string, number> {
   const entries = text.split(',').map((part) => /^\s*([^=\s]+)=(\d+)\s*$/.exec(part));
   if (!entries.every((entry) => entry !== null))
-    throw new InvalidArgumentError('Expected MODALITY=COUNT, such as image=2.');
+    throw new InvalidArgumentError('Expected MODALITY=COUNT, such as image=2,video=1.');
+  const twice = entries.find(([, name], i) => entries.some((other, j) => j < i && other[1] === name));
+  if (twice) throw new InvalidArgumentError(`Expected one count for ${twice[1]} but received two.`);
   return Object.fromEntries(entries.map((entry) => [entry[1], Number(entry[2])]));
 }
 

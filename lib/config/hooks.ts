@@ -82,7 +82,8 @@ export function selectKwargs(
   const selected: Kwargs = {};
   for (const [name, value] of Object.entries(kwargs)) {
     const own = names.includes(name) ? name : name.replace(/_([a-z0-9])/g, (_, c: string) => c.toUpperCase());
-    if (unsafeKeys.has(name) || !names.includes(own)) dropped?.(name, nearestName(name, names));
+    if (unsafeKeys.has(name)) dropped?.(name, undefined);
+    else if (!names.includes(own)) dropped?.(name, nearestName(name, names));
     else if (value !== undefined) selected[own] = value;
   }
   if (declared !== undefined && !Array.isArray(declared)) {

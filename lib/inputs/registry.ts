@@ -79,10 +79,7 @@ export class InputRegistry {
     isEncoderData = false,
   ): Promise<DummyData> {
     const counts = countsProxy({ ...mmRegistry.getMmLimitsPerPrompt(modelConfig) });
-    const hooks = isEncoderData ? this.dummyEncoderFactories : this.dummyFactories;
-    const entry =
-      hooks.get(modelConfig.modelClass) ??
-      (isEncoderData ? this.dummyFactories.get(modelConfig.modelClass) : undefined);
+    const entry = this.dummyFactory(modelConfig.modelClass, isEncoderData);
     const init = modelConfig.multimodalConfig?.mmProcessorKwargs ?? {};
     const data: DummyData = entry
       ? await entry.hook(
@@ -110,6 +107,17 @@ export class InputRegistry {
 
   hasInputProcessor(modelClass: ModelClass): boolean {
     return this.processors.get(modelClass) !== undefined;
+  }
+
+  private dummyFactory(modelClass: ModelClass, encoder: boolean): ReturnType<ClassHooks<DummyDataFactory>['get']> {
+    const own = (encoder ? this.dummyEncoderFactories : this.dummyFactories).get(modelClass);
+    if (own || !encoder) return own;
+    warnOnce(
+      this.warned,
+      'WARN_DUMMY_DATA',
+      `${modelClass.name} has no factory of dummy encoder data; the one of its dummy data stands in`,
+    );
+    return this.dummyFactories.get(modelClass);
   }
 
   private checkDummy(

@@ -1,10 +1,13 @@
 import { OcelliError } from '../errors';
+import type { Kwargs } from '../config/hooks';
 import type { InputContext } from '../inputs/context';
 import { decodeImage } from '../media/decode';
 import { isTensor } from '../media/tensor';
 import type { ImageInput } from '../media/types';
 import { mediaPolicy } from './image';
+import { MultiModalKwargs } from './kwargs';
 import { MultiModalPlugin, type LoadContext } from './plugin';
+import { ImageProcessor } from './processors';
 
 /** Videos as lists of frames; one list is one video, a list of lists several. */
 export class VideoPlugin extends MultiModalPlugin {
@@ -28,13 +31,27 @@ export class VideoPlugin extends MultiModalPlugin {
     return Array.isArray(data) ? frames(data as ImageInput[]) : data;
   }
 
-  defaultInputMapper(ctx: InputContext): never {
+  /** Frames of one video through the checkpoint's image processor, where that gives every picture the same size: `pixelValuesVideos` [frames, C, H, W]. */
+  async defaultInputMapper(ctx: InputContext, data: unknown, kwargs: Kwargs): Promise<MultiModalKwargs> {
+    if (isNested(data)) {
+      if (data.length === 1) return this.defaultInputMapper(ctx, data[0], kwargs);
+      throw new OcelliError('ERR_VIDEO_TYPE', `Expected one video for the default mapper but received ${data.length}`, {
+        hint: 'Map videos one by one, as the engine does, or register a mapper of your own.',
+      });
+    }
+    if (!Array.isArray(data)) {
+      throw new OcelliError(
+        'ERR_VIDEO_TYPE',
+        `Expected a list of frames for a video but received ${data === null ? 'null' : typeof data}`,
+      );
+    }
+    const mapped = await ImageProcessor.of(ctx.modelConfig).preprocess(data as ImageInput[], kwargs);
+    if (Object.keys(mapped).length === 1 && mapped.pixelValues)
+      return new MultiModalKwargs({ pixelValuesVideos: mapped.pixelValues });
     throw new OcelliError(
       'ERR_NO_DEFAULT_MAPPER',
-      `Expected ${ctx.modelConfig.modelClass.name} to register its own video mapper: there is no default one`,
-      {
-        hint: "MULTIMODAL_REGISTRY.registerInputMapper('video', mapper)",
-      },
+      `Expected ${ctx.modelConfig.modelClass.name} to register its own video mapper: its image processor gives ${Object.keys(mapped).join(', ')}`,
+      { hint: "MULTIMODAL_REGISTRY.registerInputMapper('video', mapper)" },
     );
   }
 

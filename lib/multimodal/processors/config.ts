@@ -123,6 +123,9 @@ export function processorConfig(file: Raw, kwargs: Readonly<Raw> = {}): Processo
     Object.entries(kwargs).map(([k, v]) => [k.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`), v]),
   );
   const raw: Raw = { ...defaults, ...given, ...overrides };
+  // A call's size is the last word on sizes: the pixel counts of the file give way to it.
+  if (overrides.size !== undefined)
+    for (const name of ['min_pixels', 'max_pixels']) if (overrides[name] === undefined) delete raw[name];
   return {
     type,
     doResize: flag(raw, 'do_resize', true),
