@@ -6,6 +6,8 @@ export {
   type ChatOptions,
   type CompletionOutput,
   type ContentPart,
+  type EmbedOptions,
+  type EmbeddingOutput,
   type EngineStats,
   type FinishReason,
   type Media,

@@ -6,6 +6,8 @@ export type {
   ChatOptions,
   CompletionOutput,
   ContentPart,
+  EmbedOptions,
+  EmbeddingOutput,
   EngineStats,
   FinishReason,
   Media,

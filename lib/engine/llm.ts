@@ -14,7 +14,17 @@ import { tokenizeMessages, tokenizePrompt, type TokenizedPrompt } from './prompt
 import { Request } from './request';
 import { resolveSampling, type ResolvedSampling, type SamplingOptions } from './sampling-params';
 import { Submission } from './submission';
-import type { ChatOptions, EngineStats, Message, Prompt, RequestOptions, RequestOutput, RequestStream } from './types';
+import type {
+  ChatOptions,
+  EmbedOptions,
+  EmbeddingOutput,
+  EngineStats,
+  Message,
+  Prompt,
+  RequestOptions,
+  RequestOutput,
+  RequestStream,
+} from './types';
 
 const defaultMaxTokens = 16;
 
@@ -130,6 +140,19 @@ export class LLM implements AsyncDisposable {
 
   chatStream(messages: readonly Message[], params?: SamplingOptions, request: ChatOptions = {}): RequestStream {
     return this.start(params, request, chatChecks, () => this.render(messages, request), undefined);
+  }
+
+  /** Embeddings of prompts, by models that pool their hidden states; others reject with ERR_NO_EMBEDDINGS. */
+  // eslint-disable-next-line @typescript-eslint/no-unused-vars -- the signature is what models that pool will answer
+  async embed(prompts: Prompt | readonly Prompt[], options?: EmbedOptions): Promise<EmbeddingOutput[]> {
+    if (this.client.disposed) throw disposedError();
+    return Promise.reject(
+      new OcelliError(
+        'ERR_NO_EMBEDDINGS',
+        `Expected a model that gives embeddings but ${this.modelConfig.architecture} generates text`,
+        { hint: 'Use generate() or chat().' },
+      ),
+    );
   }
 
   /** Tokens that a prompt will have; pictures are looked at, nothing is computed. */

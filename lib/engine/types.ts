@@ -119,6 +119,16 @@ export interface RequestStream extends AsyncIterableIterator<RequestOutput>, Asy
   abort(): void;
 }
 
+export interface EmbedOptions {
+  pooling?: 'last' | 'mean' | 'cls';
+  normalize?: boolean;
+}
+
+export interface EmbeddingOutput {
+  embedding: Float32Array;
+  promptTokenIds: number[];
+}
+
 export interface EngineStats {
   running: number;
   waiting: number;

@@ -1,0 +1,79 @@
+/** The same request has the same bits whatever else runs: log-probabilities are compared as numbers, not within a tolerance. */
+import { LLM, type EngineOptions, type Prompt, type RequestOutput, type SamplingOptions } from '../../dist/index';
+import { picture, question, randomIds, realWidth } from './models';
+
+type Ask = [Prompt, SamplingOptions];
+
+/** Token ids and the bits of every log-probability. */
+function bits(output: RequestOutput): unknown {
+  return output.outputs.map((o) => [
+    o.tokenIds,
+    o.logprobs?.map((entries) => [...entries].map(([id, { logprob }]) => [id, logprob])),
+  ]);
+}
+
+async function alone(llm: LLM, asks: readonly Ask[]): Promise<unknown[]> {
+  const results = [];
+  for (const [prompt, params] of asks) results.push(bits(await llm.generate(prompt, params)));
+  return results;
+}
+
+async function together(llm: LLM, asks: readonly Ask[]): Promise<unknown[]> {
+  const outputs = await Promise.all(
+    asks.map(async ([prompt, params], i) => {
+      await new Promise((resolve) => setTimeout(resolve, 7 * i));
+      return llm.generate(prompt, params);
+    }),
+  );
+  return outputs.map(bits);
+}
+
+async function compare(load: (options: EngineOptions) => Promise<LLM>, asks: readonly Ask[]): Promise<void> {
+  let expected: unknown[] | undefined;
+  const modes: [EngineOptions, typeof alone][] = [
+    [{ threads: 1, enablePrefixCaching: false }, alone],
+    [{ threads: 2 }, together],
+    [{ threads: 1, maxNumBatchedTokens: 48, maxNumSeqs: 8 }, together],
+  ];
+  for (const [options, ask] of modes) {
+    const llm = await load(options);
+    const found = await ask(llm, asks);
+    // A second round finds prefixes and features cached.
+    const again = await ask(llm, asks);
+    await llm.dispose();
+    expected ??= found;
+    expect(found).toEqual(expected);
+    expect(again).toEqual(expected);
+  }
+}
+
+test('the built-in model: alone, among others, chunked, cached, with one and two threads, preempted', async () => {
+  const pictures = ['four-shapes', 'red-ring', 'orange-cross', 'yellow-heart'].map(picture);
+  const asks = Array.from({ length: 8 }, (_, i): Ask => {
+    const sampled = i % 2 ? { temperature: 0.9, topP: 0.95, seed: i } : { temperature: 0 };
+    return [
+      question(i % 3 ? 'Describe the image.' : 'How many objects are there?', pictures[i % 4]!),
+      { ...sampled, maxTokens: 24, logprobs: 3, ignoreEos: true },
+    ];
+  });
+  await compare((options) => LLM.load('demo', options), asks);
+  // Room for little more than one sequence: the others are preempted again and again.
+  let expected: unknown[] | undefined;
+  for (const options of [{}, { kvCacheMemoryBytes: 24576 * 18 }]) {
+    const llm = await LLM.load('demo', options);
+    const found = await together(llm, asks);
+    const { preemptions } = llm.stats();
+    await llm.dispose();
+    expected ??= found;
+    expect(found).toEqual(expected);
+    if ('kvCacheMemoryBytes' in options) expect(preemptions).toBeGreaterThan(0);
+  }
+});
+
+test('random weights of real width: long prompts cross the tiles of attention and of the products', async () => {
+  const asks = [700, 3, 257, 31, 256].map((length, i): Ask => [
+    randomIds(i, length),
+    { temperature: i % 2, seed: 5, maxTokens: 6, logprobs: 2, ignoreEos: true },
+  ]);
+  await compare((options) => realWidth({ maxModelLen: 1024, ...options }), asks);
+}, 240_000);
