@@ -265,7 +265,7 @@ export function loadNative(): NativeBinding {
   } catch (cause) {
     throw new OcelliError(
       'ERR_NO_NATIVE_BINARY',
-      `Expected a native binary of ocelli for ${process.platform}-${process.arch} but none could be loaded: ${(cause as Error).message}`,
+      `Expected a native binary of ocelli for ${process.platform}-${process.arch} but none could be loaded: ${(cause as Error).message.trim()}`,
       {
         hint: 'Run `npx ocelli build`: it compiles one and names what is missing.',
         cause,

@@ -1,5 +1,7 @@
 /** The command line as a user runs it: a process with pipes, or one on a terminal (util-linux' script makes one). */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root } from '../models/fixtures';
 
@@ -23,6 +25,22 @@ export function run(args: readonly string[], options: { input?: string; env?: No
     timeout: 50_000,
   });
   return { status, stdout, stderr };
+}
+
+/**
+ * The demo model's files around a text model of 100 M random weights: an answer of hundreds of tokens takes seconds, on whatever machine.
+ * Returns the flags that load it; the caller removes the folder.
+ */
+export function slowModel(): { folder: string; flags: string[] } {
+  const folder = mkdtempSync(join(tmpdir(), 'ocelli-slow-'));
+  const demo = join(root, 'models', 'demo');
+  for (const file of readdirSync(demo))
+    if (/\.(json|jinja)$/.test(file)) copyFileSync(join(demo, file), join(folder, file));
+  const config = JSON.parse(readFileSync(join(demo, 'config.json'), 'utf8')) as { text_config: object };
+  const size = { hidden_size: 1024, intermediate_size: 4096, num_hidden_layers: 6 };
+  Object.assign(config.text_config, size, { num_attention_heads: 16, num_key_value_heads: 8, head_dim: 64 });
+  writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
+  return { folder, flags: ['--model', folder, '--load-format', 'dummy', '--ignore-eos', '--max-tokens', '900'] };
 }
 
 /** A command on a terminal of its own: what it writes, what is typed into it, and how it ends. */

@@ -1,8 +1,11 @@
 /** `ocelli chat` under a real terminal: streaming, the conversation, Ctrl-C. */
-import { circles, ctrlC, ctrlD, howMany, Terminal } from './run';
+import { rmSync } from 'node:fs';
+import { circles, ctrlC, ctrlD, howMany, slowModel, Terminal } from './run';
 
-/** Hundreds of tokens, whatever the model wants. */
-const long = ['--ignore-eos', '--max-tokens', '900'];
+const slow = slowModel();
+afterAll(() => rmSync(slow.folder, { recursive: true }));
+/** Whatever random weights say first, behind the status line that it replaces. */
+const streaming = /reading the question(?:\x1b\[22m)?\r\x1b\[K[^\x1b]{12}/;
 const prompt = /\x1b\[\d+G|> $/;
 
 let terminal: Terminal;
@@ -16,8 +19,8 @@ test('one question: load progress, the answer, its timing', async () => {
 });
 
 test('the answer is streamed, and Ctrl-C stops it with 130', async () => {
-  terminal = new Terminal(['chat', circles, 'Describe the image.', ...long]);
-  await terminal.sees(/From left/);
+  terminal = new Terminal(['chat', circles, 'Describe the image.', ...slow.flags]);
+  await terminal.sees(streaming);
   const pressed = performance.now();
   terminal.type(ctrlC);
   expect(await terminal.ended).toBe(130);
@@ -26,12 +29,12 @@ test('the answer is streamed, and Ctrl-C stops it with 130', async () => {
 });
 
 test('a conversation: Ctrl-C stops the answer, the next one leaves with 130', async () => {
-  terminal = new Terminal(['chat', circles, ...long]);
+  terminal = new Terminal(['chat', circles, ...slow.flags]);
   await terminal.sees(prompt);
   terminal.type('Describe the image.\r');
-  const streaming = await terminal.sees(/From left/);
+  const begun = await terminal.sees(streaming);
   terminal.type(ctrlC);
-  const stopped = await terminal.sees(/; stopped/, streaming);
+  const stopped = await terminal.sees(/; stopped/, begun);
   await terminal.sees(prompt, stopped);
   const pressed = performance.now();
   terminal.type(ctrlC);
@@ -53,8 +56,8 @@ test('a conversation goes on after Ctrl-C, drops a half-written line, and ends w
 });
 
 test('Ctrl-C twice at once', async () => {
-  terminal = new Terminal(['chat', circles, 'Describe the image.', ...long]);
-  await terminal.sees(/From left/);
+  terminal = new Terminal(['chat', circles, 'Describe the image.', ...slow.flags]);
+  await terminal.sees(streaming);
   const pressed = performance.now();
   terminal.type(ctrlC + ctrlC);
   expect(await terminal.ended).toBe(130);
