@@ -230,20 +230,27 @@ void build_count(Decoding& d) {
   d.emit(size_of(type) == 8 ? Handler(alu<F, uint32_t, uint64_t>) : Handler(alu<F, uint32_t, uint32_t>));
 }
 
-// The position of the highest bit that differs from the sign, or all ones.
+// The position of the highest bit that differs from the sign, or how far left it would have to go; all ones where none
+// does.
+template <bool kShiftAmount>
 struct FindHighest {
   template <class T>
   uint32_t operator()(T a) const {
-    const uint64_t bits = static_cast<uint64_t>(static_cast<int64_t>(a < 0 ? ~a : a));
-    return bits == 0 ? UINT32_MAX : 63 - static_cast<uint32_t>(__builtin_clzll(bits));
+    const uint64_t bits = static_cast<std::make_unsigned_t<T>>(a < 0 ? ~a : a);
+    if (bits == 0) return UINT32_MAX;
+    const uint32_t position = 63 - static_cast<uint32_t>(__builtin_clzll(bits));
+    return kShiftAmount ? sizeof(T) * 8 - 1 - position : position;
   }
 };
 void build_bfind(Decoding& d) {
+  const bool shift = d.take("shiftamt");
   const Type type = d.take_type();
   d.to(0, Type::kU32);
   d.value(1, type);
-  d.emit(for_integer(d, type,
-                     [](auto tag) -> Handler { return alu<FindHighest, uint32_t, typename decltype(tag)::type>; }));
+  d.emit(for_integer(d, type, [&](auto tag) -> Handler {
+    using T = typename decltype(tag)::type;
+    return shift ? Handler(alu<FindHighest<true>, uint32_t, T>) : Handler(alu<FindHighest<false>, uint32_t, T>);
+  }));
 }
 
 struct Reverse {

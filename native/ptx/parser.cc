@@ -243,8 +243,9 @@ class Parser {
       while (!accept("}")) statement();
       close_scope();
     } else if (accept(".loc")) {
-      integer();
-      source_line_ = static_cast<int>(integer());
+      const bool own = integer() == 1;  // not a header's
+      const int source_line = static_cast<int>(integer());
+      if (own) source_line_ = source_line;
       const int line = tokens_[at_ - 1].line;
       while (current().line == line) take();
     } else if (accept(".pragma")) {

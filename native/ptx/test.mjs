@@ -1,0 +1,118 @@
+// `npm run test:cuda [-- --require] [NAME...]`: compiles the CUDA kernels and the test kernels to PTX, builds the emulator, and runs its
+// tests (all, or those whose names contain a NAME). Needs nvcc, no GPU and no Node build. Without nvcc it says so and ends well, or
+// with --require badly.
+import { spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const out = join(root, 'out', 'cuda');
+const ptx = join(out, 'ptx');
+const args = process.argv.slice(2);
+const names = args.filter((a) => !a.startsWith('--'));
+
+function findNvcc() {
+  const candidates = [process.env.NVCC, 'nvcc', process.env.CUDA_HOME && join(process.env.CUDA_HOME, 'bin', 'nvcc')];
+  return candidates.find((c) => c && spawnSync(c, ['--version']).status === 0);
+}
+
+function fail(message) {
+  process.stderr.write(`test:cuda: ${message}\n`);
+  process.exit(1);
+}
+
+function must(file, parameters) {
+  const result = spawnSync(file, parameters, { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28 });
+  if (result.status !== 0) fail(`${[file, ...parameters].join(' ')}\n${result.stdout ?? ''}${result.stderr ?? ''}`);
+  return result.stdout;
+}
+
+/** What to compile: every kernel that ships, every kernel of the tests, and the defects once more with their defects. */
+function units() {
+  const found = [];
+  for (const folder of ['native/cuda', 'native/ptx/test']) {
+    if (!existsSync(join(root, folder))) continue;
+    for (const file of readdirSync(join(root, folder)).filter((f) => f.endsWith('.cu'))) {
+      const unit = { source: join(folder, file), name: file.slice(0, -3), flags: [] };
+      if (unit.name !== 'defects') found.push(unit);
+      else for (const d of [0, 1]) found.push({ ...unit, name: `defects${d}`, flags: [`-DDEFECT=${d}`] });
+    }
+  }
+  return found;
+}
+
+/** One virtual architecture, the lowest that ships: what is emulated is what every GPU's code is made from. */
+const flags = ['-arch=compute_80', '-std=c++17', '-O3', '-lineinfo', '-Inative', '-Werror', 'all-warnings', '-ptx'];
+
+async function compile(nvcc) {
+  mkdirSync(ptx, { recursive: true });
+  const version = must(nvcc, ['--version']);
+  const headers = existsSync(join(root, 'native/cuda'))
+    ? readdirSync(join(root, 'native/cuda')).filter((f) => f.endsWith('.cuh') || f.endsWith('.h'))
+    : [];
+  const shared = headers.map((f) => readFileSync(join(root, 'native/cuda', f), 'utf8')).join('\0');
+  const queue = units();
+  let compiled = 0;
+  const worker = async () => {
+    for (let unit = queue.shift(); unit; unit = queue.shift()) {
+      const text = readFileSync(join(root, unit.source), 'utf8');
+      const parameters = [...flags, ...unit.flags, '-o', join(ptx, `${unit.name}.ptx`), unit.source];
+      const stamp = createHash('sha256')
+        .update([version, shared, text, parameters.join(' ')].join('\0'))
+        .digest('hex');
+      const stampFile = join(ptx, `${unit.name}.stamp`);
+      if (existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) continue;
+      compiled++;
+      await new Promise((resolve) => {
+        let output = '';
+        const child = spawn(nvcc, parameters, { cwd: root });
+        for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => (output += data));
+        child.on('close', (code) => (code === 0 ? resolve() : fail(`${unit.source} does not compile\n${output}`)));
+      });
+      writeFileSync(stampFile, stamp);
+    }
+  };
+  await Promise.all([worker(), worker()]);
+  return compiled;
+}
+
+const nvcc = findNvcc();
+if (!nvcc) {
+  const message = 'no nvcc (on PATH, as NVCC, or in CUDA_HOME): the CUDA kernels were neither compiled nor run';
+  if (args.includes('--require')) fail(message);
+  process.stdout.write(`test:cuda: ${message}\n`);
+  process.exit(0);
+}
+
+const started = Date.now();
+const seconds = () => ((Date.now() - started) / 1000).toFixed(1);
+process.stdout.write(`test:cuda: ${await compile(nvcc)} files compiled to PTX, ${seconds()} s\n`);
+const build = join(out, 'build');
+must('cmake', ['-S', root, '-B', build, '-DCMAKE_BUILD_TYPE=Release', '-DOCELLI_PTX_TESTS=ON']);
+must('cmake', ['--build', build, '--target', 'ocelli_ptx_tests', '--parallel', '2']);
+process.stdout.write(`test:cuda: emulator and tests built, ${seconds()} s\n`);
+
+const tests = readdirSync(join(root, 'native/ptx/test'))
+  .filter((f) => f.endsWith('_test.cc'))
+  .map((f) => f.slice(0, -3))
+  .filter((name) => names.length === 0 || names.some((part) => name.includes(part)))
+  .sort();
+const total = { kernels: 0, instances: 0, checks: 0, failed: 0 };
+for (const test of tests) {
+  const result = spawnSync(join(build, test), [ptx], { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28 });
+  process.stdout.write(result.stdout);
+  const line = /(\d+) kernels, (\d+) instances, (\d+) checks, (\d+) failed\n$/.exec(result.stdout);
+  if (!line || (result.status !== 0 && line[4] === '0')) {
+    process.stdout.write(`${test}: ended without a result (${result.signal ?? result.status})\n${result.stderr}`);
+    total.failed++;
+    continue;
+  }
+  ['kernels', 'instances', 'checks', 'failed'].forEach((key, i) => (total[key] += Number(line[i + 1])));
+}
+process.stdout.write(
+  `test:cuda: ${total.kernels} kernels, ${total.instances} instances, ${total.checks} checks, ` +
+    `${total.failed} failed, ${seconds()} s; in the emulator, on no GPU\n`,
+);
+process.exitCode = total.failed > 0 || tests.length === 0 ? 1 : 0;
