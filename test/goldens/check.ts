@@ -30,14 +30,20 @@ export async function checkCase(model: GoldenModel, folder: GoldenFolder, golden
   const expanded = await model.expand(golden.prompt_token_ids, golden.prompt, data, kwargs);
   const ids = expanded.promptTokenIds;
   checks.push(equal('input_ids', ids, golden.input_ids));
-  const items: EncodedItem[] = [];
-  for (const item of data.image ?? []) items.push(await model.encode(await model.map('image', item, kwargs)));
-  const counts = items.map((i) => i.features.shape[0]!);
-  checks.push(equal('image_token_counts', counts, golden.image_token_counts));
+  const mapped = await model.map(data, kwargs);
+  checks.push(
+    equal(
+      'image_token_counts',
+      mapped.map((item) => item.rows),
+      golden.image_token_counts,
+    ),
+  );
   // What follows would only repeat the failure, in words that say less.
   if (checks.some((c) => c.error > 0 && /input_ids|counts/.test(c.what)))
     return { name: golden.name, checks, steps: [] };
 
+  const items: EncodedItem[] = [];
+  for (const item of mapped) items.push(await model.encode(item));
   const placed = model.place(ids, items);
   const placement = model.positions(ids, placed);
   const forced = golden.greedy.token_ids.slice(0, -1);

@@ -1,10 +1,13 @@
 /** A model as the library loads it, with its programs at hand: items through their encoder, a prompt through the text program. */
 import { findWeightFiles, ModelConfig } from '../../dist/config';
-import { InputContext, INPUT_REGISTRY, MULTIMODAL_REGISTRY, Tensor } from '../../dist/index';
-import type { MappedItem, ModelHooksOfClass, PlacedItem, PromptPositions } from '../../dist/models/hooks';
+import { programTexts } from '../../dist/engine/item-size';
+import { ItemMapper, type EncodableItem } from '../../dist/engine/items';
+import { featureRowsOf } from '../../dist/engine/loaded-model';
+import { InputContext, INPUT_REGISTRY, MULTIMODAL_REGISTRY } from '../../dist/index';
+import type { ModelHooksOfClass, PlacedItem, PromptPositions } from '../../dist/models/hooks';
 import '../../dist/models/registry';
 import { loadNative, type ModelHandle, type NativeTensor, type RunResult } from '../../dist/native';
-import { resolveWeightNames, traceModel, type TracedEncoder, type TracedModel } from '../../dist/nn';
+import { resolveWeightNames, traceModel, type TracedModel } from '../../dist/nn';
 import { Tokenizer } from '../../dist/tokenizer';
 
 export interface Setting {
@@ -15,7 +18,7 @@ export interface Setting {
 }
 
 /** An item behind its encoder. */
-export interface EncodedItem extends MappedItem {
+export interface EncodedItem extends EncodableItem {
   /** [rows, width]. */
   features: NativeTensor;
   taps: Record<string, NativeTensor>;
@@ -36,30 +39,26 @@ export class GoldenModel {
     readonly traced: TracedModel,
     readonly tokenizer: Tokenizer,
     private readonly handle: ModelHandle,
-    /** Index of each encoder's program; absent: embeddings pass through. */
-    private readonly programs: ReadonlyMap<TracedEncoder, number>,
+    private readonly mapper: ItemMapper,
   ) {}
 
   static async load(folder: string, setting: Setting): Promise<GoldenModel> {
     const config = await ModelConfig.load(folder, { dtype: setting.dtype });
     MULTIMODAL_REGISTRY.initMmLimitsPerPrompt(config);
     const traced = traceModel(config.modelClass as never, config.hfConfig);
-    const programs = [traced.text];
-    const indices = new Map<TracedEncoder, number>();
-    for (const encoder of traced.encoders) {
-      if (encoder.program) indices.set(encoder, programs.push(encoder.program) - 1);
-    }
+    const programs = [traced.text, ...traced.encoders.flatMap((e) => e.program ?? [])];
     const native = loadNative();
     const checkpoint = await native.openCheckpoint(await findWeightFiles(folder));
     const stored = native.checkpointTensors(checkpoint).map((t) => t.name);
     const handle = await native.createModel(checkpoint, {
-      programs: programs.map((p) => JSON.stringify(p)),
+      programs: programTexts(traced),
       names: resolveWeightNames(programs, stored, traced.weightNames),
       dtype: setting.dtype === 'float32' ? 'f32' : 'bf16',
       backend: setting.backend,
       threads: setting.threads,
     });
-    return new GoldenModel(setting, config, traced, await Tokenizer.load(folder), handle, indices);
+    const mapper = new ItemMapper(config, traced, featureRowsOf(native, handle, traced), 0);
+    return new GoldenModel(setting, config, traced, await Tokenizer.load(folder), handle, mapper);
   }
 
   dispose(): void {
@@ -89,47 +88,17 @@ export class GoldenModel {
     return (await MULTIMODAL_REGISTRY.loadData(data)) as Data;
   }
 
-  /** One item alone: mapped, with the index arrays that the model prepares. */
-  async map(modality: string, item: unknown, kwargs: Record<string, unknown>): Promise<MappedItem> {
-    const mapped = await MULTIMODAL_REGISTRY.mapInput(this.config, { [modality]: [item] }, kwargs);
-    const tensors: Record<string, Tensor> = {};
-    for (const [name, value] of Object.entries(mapped)) {
-      if (!('shape' in value)) throw new Error(`Expected one tensor for '${name}' of one item but received a list`);
-      tensors[name] = this.fit(name, value as Tensor);
-    }
-    const prepared = this.hooks.prepare?.(this.context, { modality, tensors }) ?? {};
-    for (const name of Object.keys(prepared)) if (!this.traced.inputs[name]) delete prepared[name];
-    return { modality, tensors: { ...tensors, ...prepared } };
+  /** Items as the engine takes them: mapped one by one, with the index arrays that the model prepares. */
+  map(data: Data, kwargs: Record<string, unknown>): Promise<EncodableItem[]> {
+    return this.mapper.map(data, kwargs);
   }
 
-  /** Without the dimension that counts items, where the declaration has none. */
-  private fit(name: string, tensor: Tensor): Tensor {
-    const spec = this.traced.inputs[name];
-    if (!spec || tensor.shape.length !== spec.shape.length + 1 || tensor.shape[0] !== 1) return tensor;
-    return new Tensor(tensor.dtype, tensor.shape.slice(1), tensor.data);
-  }
-
-  async encode(item: MappedItem): Promise<EncodedItem> {
-    const { modality, tensors } = item;
-    const encoder = this.traced.encoders.find((e) => e.modality === modality && e.form.every((n) => n in tensors));
-    if (!encoder) throw new Error(`Expected a form of inputs that has ${Object.keys(tensors).join(', ')}`);
-    if (!encoder.program) return { ...item, features: toNative(tensors[encoder.form[0]!]!), taps: {} };
-    const inputs = Object.fromEntries(encoder.form.map((name) => [name, toNative(tensors[name]!)]));
-    const taps = Object.keys(encoder.program.taps);
-    const run = await this.run(this.programs.get(encoder)!, inputs, this.symbols(inputs), taps);
+  async encode(item: EncodableItem): Promise<EncodedItem> {
+    if (item.features) return { ...item, features: item.features, taps: {} };
+    const { program, inputs, symbols } = item;
+    const encoder = this.traced.encoders.filter((e) => e.program)[program - 1]!;
+    const run = await this.run(program, inputs, symbols, Object.keys(encoder.program!.taps));
     return { ...item, features: run.outputs.features!, taps: run.taps };
-  }
-
-  private symbols(inputs: Record<string, NativeTensor>): Record<string, number> {
-    const symbols: Record<string, number> = {};
-    for (const [name, { shape }] of Object.entries(inputs)) {
-      const declared = this.traced.inputs[name]!.shape;
-      const fits =
-        shape.length === declared.length &&
-        declared.every((d, i) => (typeof d === 'number' ? d : (symbols[d] ??= shape[i]!)) === shape[i]);
-      if (!fits) throw new Error(`Expected [${declared.join(', ')}] for '${name}' but received [${shape.join(', ')}]`);
-    }
-    return symbols;
   }
 
   /** Which ids of the expanded prompt stand for each item: item k owns the next of its modality's placeholders. */
@@ -141,7 +110,7 @@ export class GoldenModel {
     return items.map((item) => {
       const left = next.get(item.modality)!;
       const ranges: [number, number][] = [];
-      for (let n = item.features.shape[0]!; n > 0; n--) {
+      for (let n = item.rows; n > 0; n--) {
         const row = left.pop();
         if (row === undefined) throw new Error(`Expected a placeholder for each of the ${item.modality} rows`);
         const last = ranges.at(-1);
@@ -208,12 +177,3 @@ const i32 = (shape: number[], data: ArrayLike<number>): NativeTensor => ({
   shape,
   data: Int32Array.from(data),
 });
-
-function toNative(tensor: Tensor): NativeTensor {
-  const { dtype, data } = tensor;
-  const shape = [...tensor.shape];
-  if (dtype === 'float32') return { dtype: 'f32', shape, data };
-  if (dtype === 'int32') return { dtype: 'i32', shape, data };
-  if (dtype === 'int64') return i32(shape, Array.from(data as BigInt64Array, Number));
-  throw new Error(`Expected float32 or an integer tensor from a mapper but received ${dtype}`);
-}
