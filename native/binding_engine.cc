@@ -1,4 +1,5 @@
 // Engines in JavaScript: requests in, one packed event per step out.
+#include <algorithm>
 #include <mutex>
 
 #include "binding.h"
@@ -113,9 +114,11 @@ std::vector<std::pair<int32_t, int32_t>> to_ranges(Napi::Value value, const char
 
 Item to_item(const Napi::Object& object) {
   Item item;
-  item.hash = to_digest(object.Get("hash"), "hash");
   item.encoder = field(object, "encoder", -1, 64);
   item.rows = field(object, "rows", 1, INT32_MAX);
+  // Rows belong to the key: an entry of the encoder cache can never be read beyond its end.
+  Digest hash = to_digest(object.Get("hash"), "hash");
+  item.hash = Sha256().update(hash.data(), hash.size()).number(item.encoder).number(item.rows).digest();
   item.ranges = to_ranges(object.Get("ranges"), "ranges");
   if (item.ranges.empty()) fail_argument("at least one range", "ranges", "none");
   if (item.encoder >= 0) {
@@ -243,6 +246,8 @@ std::shared_ptr<Request> to_request(const Napi::Object& object) {
   for (uint32_t i = 0; i < items.As<Napi::Array>().Length(); i++) {
     request->items.push_back(to_item(to_object(items.As<Napi::Array>().Get(i), "items")));
   }
+  std::stable_sort(request->items.begin(), request->items.end(),
+                   [](const Item& a, const Item& b) { return a.first() < b.first(); });
   read_sampling(to_object(object.Get("sampling"), "sampling"), request.get());
   return request;
 }

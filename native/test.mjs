@@ -1,11 +1,12 @@
-// `npm run test:native [-- --sanitize[=thread]]`: the drivers in native/test, and with --sanitize the op and picture tests of test/native
-// once more, on an addon built with the sanitizers. Everything lands in out/, apart from the addon that the package loads.
+// `npm run test:native [-- --sanitize[=thread]] [-- --long]`: the drivers in native/test, and with --sanitize the op and picture
+// tests of test/native once more, on an addon built with the sanitizers. Everything lands in out/, apart from the addon that the package loads.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
+const long = process.argv.includes('--long') ? ['--long'] : [];
 const flag = process.argv.slice(2).find((a) => a.startsWith('--sanitize'));
 const sanitize = flag ? (flag.split('=')[1] ?? 'address,undefined') : '';
 const name = sanitize ? `native-${sanitize.split(',')[0]}` : 'native-tests';
@@ -54,7 +55,7 @@ const drivers = existsSync(join(root, 'native/test'))
 for (const driver of drivers.sort()) {
   const title = driver.slice(0, -3);
   process.stdout.write(`native test ${title}\n`);
-  check(title, run(join(out, title), [], { ...options, ASAN_OPTIONS: 'detect_leaks=1' }));
+  check(title, run(join(out, title), long, { ...options, ASAN_OPTIONS: 'detect_leaks=1' }));
 }
 
 if (sanitize) {

@@ -1,5 +1,6 @@
 #include "engine/block_manager.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace ocelli {
@@ -54,21 +55,32 @@ void BlockManager::release(Sequence& sequence) {
     if (--blocks_[*it].references == 0) give(*it);
   }
   sequence.blocks.clear();
-  sequence.keys.clear();
+  sequence.published = 0;
   sequence.computed = 0;
 }
 
 Digest BlockManager::block_key(const Digest& previous, const Request& request, const int32_t* tokens, int32_t start,
                                int32_t count) {
+  // Rows of a span that attends both ways depend on all of it, and so on what lies behind the block.
+  int32_t end = start + count;
+  for (auto [from, length] : request.atomic) {
+    if (from < start + count && from + length > start) end = std::max(end, from + length);
+  }
+  // Each part says what it is and how long: no two contents are spelled alike.
+  enum class Part : int32_t { kSpan = 1, kItem, kPositions };
   Sha256 hash;
   hash.update(previous.data(), previous.size());
-  hash.update(tokens + start, sizeof(int32_t) * count);
+  hash.number<int32_t>(end - start).update(tokens + start, sizeof(int32_t) * (end - start));
+  for (auto [from, length] : request.atomic) {
+    if (from < end && from + length > start) hash.number(Part::kSpan).number<int32_t>(from - start).number(length);
+  }
   // Placeholder ids are equal for all pictures: which picture, and which of its rows, makes the difference.
   for (const Item& item : request.items) {
     int32_t row = 0;
     for (auto [from, length] : item.ranges) {
-      if (from < start + count && from + length > start) {
-        hash.update(item.hash.data(), item.hash.size()).number<int32_t>(from - start).number<int32_t>(row);
+      if (from < end && from + length > start) {
+        hash.number(Part::kItem).update(item.hash.data(), item.hash.size());
+        hash.number<int32_t>(from - start).number<int32_t>(row);
       }
       row += length;
     }
@@ -76,8 +88,9 @@ Digest BlockManager::block_key(const Digest& previous, const Request& request, c
   // Rotary positions are not always the index (M-RoPE): what they are belongs to the content.
   if (!request.positions.empty()) {
     size_t length = request.prompt.size();
+    hash.number(Part::kPositions);
     for (size_t axis = 0; axis * length < request.positions.size(); axis++) {
-      for (int32_t i = start; i < start + count; i++) {
+      for (int32_t i = start; i < end; i++) {
         int32_t position =
             static_cast<size_t>(i) < length ? request.positions[axis * length + i] : i + request.position_delta;
         hash.number(position);
@@ -87,43 +100,53 @@ Digest BlockManager::block_key(const Digest& previous, const Request& request, c
   return hash.digest();
 }
 
+const Digest& BlockManager::key_of(Sequence& sequence, int32_t index) const {
+  while (static_cast<int32_t>(sequence.keys.size()) <= index) {
+    const Digest& previous = sequence.keys.empty() ? sequence.request->salt : sequence.keys.back();
+    const int32_t start = static_cast<int32_t>(sequence.keys.size()) * block_size_;
+    sequence.keys.push_back(block_key(previous, *sequence.request, sequence.tokens.data(), start, block_size_));
+  }
+  return sequence.keys[index];
+}
+
 void BlockManager::adopt_prefix(Sequence& sequence) {
-  if (!prefix_caching_ || !sequence.blocks.empty() || sequence.request->prompt_logprobs >= 0) return;
+  if (!looks_up(sequence) || !sequence.blocks.empty()) return;
   int32_t usable = (sequence.length() - 1) / block_size_;
-  prefix_queries += sequence.length();
-  Digest key = sequence.request->salt;
   for (int32_t i = 0; i < usable; i++) {
-    key = block_key(key, *sequence.request, sequence.tokens.data(), i * block_size_, block_size_);
-    auto found = cached_.find(key);
+    auto found = cached_.find(key_of(sequence, i));
     if (found == cached_.end()) break;
     Block& b = blocks_[found->second];
     if (b.references++ == 0) unlink(found->second);
     sequence.blocks.push_back(found->second);
-    sequence.keys.push_back(key);
   }
   // A span that attends both ways is computed in one piece or not at all.
   int32_t cached = static_cast<int32_t>(sequence.blocks.size()) * block_size_;
-  for (auto [start, length] : sequence.request->atomic) {
-    if (cached > start && cached < start + length) cached = start;
+  for (auto it = sequence.request->atomic.rbegin(); it != sequence.request->atomic.rend(); ++it) {
+    if (cached > it->first && cached < it->first + it->second) cached = it->first;
+    cached -= cached % block_size_;
   }
   while (static_cast<int32_t>(sequence.blocks.size()) * block_size_ > cached) {
     if (--blocks_[sequence.blocks.back()].references == 0) give(sequence.blocks.back());
     sequence.blocks.pop_back();
-    sequence.keys.pop_back();
   }
-  sequence.computed = static_cast<int32_t>(sequence.blocks.size()) * block_size_;
+  sequence.published = static_cast<int32_t>(sequence.blocks.size());
+  sequence.computed = sequence.published * block_size_;
+}
+
+void BlockManager::count_prefix(const Sequence& sequence) {
+  if (!looks_up(sequence)) return;
+  prefix_queries += sequence.length();
   prefix_hits += sequence.computed;
 }
 
 void BlockManager::publish(Sequence& sequence) {
   if (!prefix_caching_) return;
-  int32_t full = sequence.computed / block_size_;
-  for (int32_t i = static_cast<int32_t>(sequence.keys.size()); i < full; i++) {
-    const Digest& previous = i == 0 ? sequence.request->salt : sequence.keys[i - 1];
-    Digest key = block_key(previous, *sequence.request, sequence.tokens.data(), i * block_size_, block_size_);
-    sequence.keys.push_back(key);
-    Block& b = blocks_[sequence.blocks[i]];
-    if (!b.keyed && cached_.emplace(key, sequence.blocks[i]).second) {
+  const int32_t full = sequence.computed / block_size_;
+  for (; sequence.published < full; sequence.published++) {
+    const Digest& key = key_of(sequence, sequence.published);
+    const int32_t index = sequence.blocks[sequence.published];
+    Block& b = blocks_[index];
+    if (!b.keyed && cached_.emplace(key, index).second) {
       b.keyed = true;
       b.key = key;
     }

@@ -28,6 +28,8 @@ class BlockManager {
   // Lets a sequence without blocks start from cached ones: sets blocks and computed. At least one token is left to
   // compute.
   void adopt_prefix(Sequence& sequence);
+  // Once for each sequence that comes in with what it adopted.
+  void count_prefix(const Sequence& sequence);
   // Makes the full blocks below sequence.computed findable.
   void publish(Sequence& sequence);
 
@@ -37,10 +39,13 @@ class BlockManager {
   // For tests: throws std::logic_error when counts and lists disagree.
   void verify(const std::vector<const Sequence*>& sequences) const;
 
+  // What the keys and values of tokens [start, start + count) depend on beside `previous`, all that came before.
   static Digest block_key(const Digest& previous, const Request& request, const int32_t* tokens, int32_t start,
                           int32_t count);
 
  private:
+  bool looks_up(const Sequence& sequence) const { return prefix_caching_ && sequence.request->prompt_logprobs < 0; }
+  const Digest& key_of(Sequence& sequence, int32_t index) const;
   struct Block {
     int32_t references = 0;
     int32_t previous = -1, next = -1;  // the free list

@@ -29,7 +29,6 @@ class EncoderCache {
   // A new, unready, referenced entry after evicting unreferenced ones, least recently used first; null when room is
   // lacking now.
   Entry* insert(const Digest& hash, uint64_t bytes);
-  bool fits(uint64_t bytes) const { return bytes <= capacity_; }
   void pin(Entry* entry);
   // An unready entry that nobody refers to any more is dropped.
   void unpin(Entry* entry);

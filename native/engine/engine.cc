@@ -83,13 +83,6 @@ void Engine::check(const Request& r) const {
     }
     if (item.encoder >= static_cast<int32_t>(model_.encoders.size()))
       throw Error("ERR_ENCODER", "Expected an encoder of the model");
-    uint64_t bytes = static_cast<uint64_t>(rows) * config_.feature_width * sizeof(float);
-    if (!encoder_cache_.fits(bytes)) {
-      throw Error("ERR_ENCODER_CACHE",
-                  "Expected a picture of at most " + std::to_string(encoder_cache_.capacity()) +
-                      " bytes of features but received " + std::to_string(bytes),
-                  "Load the engine with a larger encoderCacheBytes, or send a smaller picture.");
-    }
     const Tensor& features = item.features.tensor;
     if (item.encoder < 0 &&
         (!features.present() || features.dtype != DType::kF32 || features.rank != 2 || features.shape[0] != rows ||
@@ -97,6 +90,28 @@ void Engine::check(const Request& r) const {
       throw Error("ERR_IMAGE_EMBEDS", "Expected float32 features [" + std::to_string(rows) + ", " +
                                           std::to_string(config_.feature_width) + "]");
     }
+  }
+  check_features(r);
+}
+
+// Features that one step reads together have to be in the cache together: a picture's, those of all pictures in a span
+// that attends both ways, those of the whole prompt where it runs in one piece.
+void Engine::check_features(const Request& r) const {
+  std::vector<std::pair<int32_t, int32_t>> pieces = r.atomic;
+  for (const Item& item : r.items) pieces.push_back({item.first(), 1});
+  if (!config_.scheduler.chunked_prefill) pieces = {{0, static_cast<int32_t>(r.prompt.size())}};
+  for (auto [start, count] : pieces) {
+    std::map<Digest, int32_t> rows;
+    for (const Item& item : r.items) {
+      if (item.end() > start && item.first() < start + count) rows[item.hash] = item.rows;
+    }
+    uint64_t bytes = 0;
+    for (const auto& [hash, n] : rows) bytes += static_cast<uint64_t>(n) * config_.feature_width * sizeof(float);
+    if (bytes <= encoder_cache_.capacity()) continue;
+    throw Error("ERR_ENCODER_CACHE",
+                "Expected pictures of at most " + std::to_string(encoder_cache_.capacity()) +
+                    " bytes of features together but received " + std::to_string(bytes),
+                "Load the engine with a larger encoderCacheBytes, or send smaller or fewer pictures.");
   }
 }
 
@@ -256,7 +271,12 @@ void Engine::step() {
   if (!jobs_.empty()) {
     idle_rounds_ = 0;
     encode(!step.sequences.empty());
-  } else if (step.sequences.empty() && ++idle_rounds_ > 1000 && !active_.empty()) {
+  } else if (step.sequences.empty() && !active_.empty()) {
+    // Each waits for features whose room the others hold. Alone, a request always goes on: Engine::check has seen to
+    // it.
+    const std::vector<std::shared_ptr<Sequence>> yielded = scheduler_.yield();
+    for (const auto& s : yielded) unpin(*s, INT32_MAX);
+    if (!yielded.empty() || ++idle_rounds_ < 1000) return;
     // Cannot happen by construction; a request is failed rather than a core burnt.
     fail(active_.begin()->second.request, Error("ERR_ENGINE", "The engine could not make progress on this request"));
     idle_rounds_ = 0;

@@ -100,6 +100,7 @@ class Engine {
     bool bound = false;
   };
 
+  void check_features(const Request& request) const;
   void loop();
   bool intake();
   void step();

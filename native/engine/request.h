@@ -64,7 +64,8 @@ struct Sequence {
   int32_t prompt_reported = 0;        // prompt positions whose logprobs were emitted
   bool announced = false;             // the first scheduling was reported
   std::vector<int32_t> blocks;        // block table
-  std::vector<Digest> keys;           // chained content keys of full blocks, as far as computed
+  int32_t published = 0;              // blocks that the prefix cache knows of
+  std::vector<Digest> keys;           // chained content keys of full blocks, as far as asked for
   std::vector<int32_t> pinned;        // items whose features this sequence holds in the encoder cache
   std::map<int32_t, int32_t> counts;  // generated token -> times, for penalties
 

@@ -1,6 +1,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/check.h"
 
@@ -40,7 +41,14 @@ void Scheduler::check(const Request& request) const {
                     " tokens without chunked prefill but received " + std::to_string(length),
                 "Enable chunked prefill or raise maxNumBatchedTokens.");
   }
+  int64_t end = 0;
   for (auto [start, count] : request.atomic) {
+    if (start < end || count < 1 || start > length - count) {
+      throw Error("ERR_ATOMIC_SPAN", "Expected ascending spans inside a prompt of " + std::to_string(length) +
+                                         " tokens but received " + std::to_string(count) + " tokens from " +
+                                         std::to_string(start));
+    }
+    end = static_cast<int64_t>(start) + count;
     if (count > config_.max_tokens) {
       throw Error("ERR_ATOMIC_SPAN",
                   "Expected spans that attend both ways to have at most " + std::to_string(config_.max_tokens) +
@@ -56,23 +64,25 @@ void Scheduler::add(std::shared_ptr<Sequence> sequence) {
   waiting_.insert(at, std::move(sequence));
 }
 
-int32_t Scheduler::rows_for(Sequence& sequence, int32_t limit, const Ready& ready) const {
-  int32_t start = sequence.computed;
-  int32_t end = std::min(sequence.length(), start + limit);
-  const Request& request = *sequence.request;
-  for (size_t i = 0; i < request.items.size(); i++) {
+int32_t Scheduler::rows_for(const std::shared_ptr<Sequence>& sequence, int32_t limit, const Ready& ready) {
+  const Request& request = *sequence->request;
+  const int32_t start = sequence->computed;
+  const int32_t prompt = sequence->prompt_length();
+  int32_t end = std::min(sequence->length(), start + limit);
+  bool featured = true;
+  for (size_t i = 0; featured && i < request.items.size(); i++) {
     const Item& item = request.items[i];
     if (item.end() <= start) continue;
     if (item.first() >= end) break;
-    if (!ready(sequence, static_cast<int32_t>(i))) {
-      end = std::max(start, item.first());
-      break;
-    }
+    featured = ready(*sequence, static_cast<int32_t>(i));
+    if (!featured) end = std::max(start, item.first());
   }
   for (auto [from, count] : request.atomic) {
     if (from < end && end < from + count) end = std::max(start, from);
   }
-  if (!config_.chunked_prefill && end < sequence.length()) return 0;
+  // Unchunked, a prompt runs in one piece; what had been generated before a preemption may follow in others.
+  if (!config_.chunked_prefill && end < prompt) end = start;
+  if (featured && end == start && crowded_out_ == nullptr) crowded_out_ = sequence;
   return end - start;
 }
 
@@ -104,26 +114,27 @@ void Scheduler::preempt(const std::shared_ptr<Sequence>& sequence, Step* step) {
 
 Step Scheduler::schedule(const Ready& ready) {
   Step step;
-  int32_t budget = config_.max_tokens;
-  bool preempted = false;
-  auto plan = [&](const std::shared_ptr<Sequence>& s, int32_t limit) {
-    int32_t rows = rows_for(*s, limit, ready);
-    if (rows <= 0) return false;
-    if (!reserve(s, s->computed + rows, &step)) return false;
+  const int32_t budget = config_.max_tokens;
+  auto place = [&](const std::shared_ptr<Sequence>& s, int32_t rows) {
+    if (rows <= 0 || !reserve(s, s->computed + rows, &step)) return 0;
     step.sequences.push_back({s, s->computed, rows, s->computed + rows == s->length()});
     step.rows += rows;
-    return true;
+    return rows;
   };
+  // What found too little room beside others in the last step has all of this one to begin with.
+  const std::shared_ptr<Sequence> first = std::exchange(crowded_out_, nullptr);
+  if (first != nullptr && first->state == SequenceState::kRunning) place(first, rows_for(first, budget, ready));
   // Decodes: one row each, all of them, so that nobody waits behind a prompt.
-  std::vector<std::shared_ptr<Sequence>> order = running_;
+  const std::vector<std::shared_ptr<Sequence>> order = running_;
+  bool decoding = false;
   for (const auto& s : order) {
-    if (s->state != SequenceState::kRunning || s->length() - s->computed != 1 || budget - step.rows <= 0) continue;
-    plan(s, 1);
+    if (s->state != SequenceState::kRunning || s == first || s->length() - s->computed != 1 || step.rows >= budget)
+      continue;
+    decoding = place(s, rows_for(s, 1, ready)) > 0 || decoding;
   }
-  bool decoding = !step.sequences.empty();
   // Prompts share what is left, or a smaller part of it when somebody else's tokens wait for the step.
-  int32_t prefill =
-      decoding && config_.chunked_prefill ? std::min(budget - step.rows, config_.mixed_prefill) : budget - step.rows;
+  int32_t prefill = budget - step.rows;
+  if (decoding && config_.chunked_prefill) prefill = std::min(prefill, config_.mixed_prefill);
   auto prefill_limit = [&](const Sequence& s) {
     // A span that attends both ways runs whole, even where the smaller part would cut it.
     for (auto [from, count] : s.request->atomic) {
@@ -133,19 +144,15 @@ Step Scheduler::schedule(const Ready& ready) {
     return std::min(prefill, budget - step.rows);
   };
   for (const auto& s : order) {
-    if (s->state != SequenceState::kRunning || s->length() - s->computed <= 1 || prefill <= 0) continue;
-    int32_t before = step.rows;
-    if (plan(s, prefill_limit(*s))) prefill -= step.rows - before;
+    if (s->state != SequenceState::kRunning || s == first || s->length() - s->computed <= 1 || prefill <= 0) continue;
+    prefill -= place(s, rows_for(s, prefill_limit(*s), ready));
   }
-  preempted = !step.preempted.empty();
-  // Waiting ones come in while there is room; a preempted one waits for the next step.
-  while (!preempted && !waiting_.empty() && prefill > 0 &&
+  // Waiting ones come in while there is room for all of their tokens; a preempted one waits for the next step.
+  while (step.preempted.empty() && !waiting_.empty() && prefill > 0 && blocks_->free_blocks() > 0 &&
          static_cast<int32_t>(running_.size()) < config_.max_sequences) {
     std::shared_ptr<Sequence> s = waiting_.front();
-    if (s->blocks.empty()) blocks_->adopt_prefix(*s);
-    int32_t rows = rows_for(*s, prefill_limit(*s), ready);
-    bool waits_for_features = rows == 0 && s->computed < s->length();
-    if (!waits_for_features && blocks_->missing(*s, s->computed + rows) > blocks_->free_blocks()) {
+    blocks_->adopt_prefix(*s);
+    if (blocks_->missing(*s, s->length()) > blocks_->free_blocks()) {
       blocks_->release(*s);
       break;
     }
@@ -154,12 +161,16 @@ Step Scheduler::schedule(const Ready& ready) {
     running_.insert(std::upper_bound(running_.begin(), running_.end(), s,
                                      [](const auto& a, const auto& b) { return comes_before(*a, *b); }),
                     s);
-    if (waits_for_features) continue;
-    int32_t before = step.rows;
-    plan(s, rows);
-    prefill -= step.rows - before;
+    blocks_->count_prefix(*s);
+    prefill -= place(s, rows_for(s, prefill_limit(*s), ready));
   }
   return step;
+}
+
+std::vector<std::shared_ptr<Sequence>> Scheduler::yield() {
+  Step step;
+  while (running_.size() > 1) preempt(running_.back(), &step);
+  return step.preempted;
 }
 
 void Scheduler::advance(const Step& step) {
@@ -176,6 +187,7 @@ void Scheduler::finish(const std::shared_ptr<Sequence>& sequence) {
   if (running != running_.end()) running_.erase(running);
   auto waiting = std::find(waiting_.begin(), waiting_.end(), sequence);
   if (waiting != waiting_.end()) waiting_.erase(waiting);
+  if (crowded_out_ == sequence) crowded_out_ = nullptr;
   blocks_->release(*sequence);
   sequence->state = SequenceState::kFinished;
 }

@@ -51,14 +51,17 @@ class Scheduler {
   void advance(const Step& step);
   // Ends a sequence in any state; its blocks are free at once.
   void finish(const std::shared_ptr<Sequence>& sequence);
+  // Nothing can run because running sequences wait for what others hold: all but the first give way. Returns them.
+  std::vector<std::shared_ptr<Sequence>> yield();
 
   const std::vector<std::shared_ptr<Sequence>>& running() const { return running_; }
   const std::deque<std::shared_ptr<Sequence>>& waiting() const { return waiting_; }
   uint64_t preemptions = 0;
 
  private:
-  // Rows of `sequence` that may run now, at most `limit`; 0 when features are missing or a span does not fit.
-  int32_t rows_for(Sequence& sequence, int32_t limit, const Ready& ready) const;
+  // Rows of `sequence` that may run now, at most `limit`; 0 when features are missing or what has to run in one piece
+  // is longer than `limit` (then it may go first in the next step).
+  int32_t rows_for(const std::shared_ptr<Sequence>& sequence, int32_t limit, const Ready& ready);
   // Blocks for the rows, preempting sequences behind `sequence` if need be.
   bool reserve(const std::shared_ptr<Sequence>& sequence, int32_t tokens, Step* step);
   void preempt(const std::shared_ptr<Sequence>& sequence, Step* step);
@@ -67,6 +70,7 @@ class Scheduler {
   BlockManager* blocks_;
   std::vector<std::shared_ptr<Sequence>> running_;  // by priority, then arrival
   std::deque<std::shared_ptr<Sequence>> waiting_;   // likewise
+  std::shared_ptr<Sequence> crowded_out_;           // found too little room for what has to run in one piece
 };
 
 // Whether a comes before b: lower priority value, then earlier arrival, then lower output index (as in vLLM).
