@@ -263,11 +263,16 @@ export function loadNative(): NativeBinding {
     binding = load(root);
     return binding;
   } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    // node --permission: nothing is missing, reading the package or loading addons is forbidden.
+    const forbidden = code === 'ERR_ACCESS_DENIED' || code === 'ERR_DLOPEN_DISABLED';
     throw new OcelliError(
       'ERR_NO_NATIVE_BINARY',
-      `Expected a native binary of ocelli for ${process.platform}-${process.arch} but none could be loaded: ${(cause as Error).message.trim()}`,
+      `Expected a native binary of ocelli for ${process.platform}-${process.arch} but none could be loaded: ${message.trim()}`,
       {
-        hint: 'Run `npx ocelli build`: it compiles one and names what is missing.',
+        hint: forbidden
+          ? 'Start node with --allow-addons --allow-worker and --allow-fs-read for the package and /etc/alpine-release.'
+          : 'Run `npx ocelli build`: it compiles one and names what is missing.',
         cause,
       },
     );

@@ -1,7 +1,8 @@
 /** `ocelli chat` through pipes: answers, JSON, conversations. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { root } from '../models/fixtures';
 import { circles, howMany, run, samples } from './run';
 
 const ring = join(samples, 'red-ring.png');
@@ -43,6 +44,27 @@ test('a file that is no picture is an error', () => {
   rmSync(folder, { recursive: true });
   expect([status, stdout]).toEqual([1, '']);
   expect(stderr).toContain('(ERR_IMAGE_FORMAT)');
+});
+
+test('--import: an architecture that the module registers', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'ocelli-import-'));
+  const demo = join(root, 'models', 'demo');
+  for (const file of readdirSync(demo)) if (file !== 'config.json') symlinkSync(join(demo, file), join(folder, file));
+  const config = JSON.parse(readFileSync(join(demo, 'config.json'), 'utf8')) as object;
+  writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...config, architectures: ['MineForCounting'] }));
+  const dist = join(root, 'dist');
+  writeFileSync(
+    join(folder, 'mine.mjs'),
+    `import { registerModel } from ${JSON.stringify(join(root, 'index.mjs'))};
+     import llava from ${JSON.stringify(join(dist, 'models', 'llava.js'))};
+     registerModel('MineForCounting', llava.LlavaForConditionalGeneration);`,
+  );
+  const ask = (...flags: string[]) => run(['chat', '--model', folder, ...flags, circles, howMany]);
+  const [without, imported] = [ask(), ask('--import', join(folder, 'mine.mjs'))];
+  rmSync(folder, { recursive: true });
+  expect([without.status, without.stdout]).toEqual([1, '']);
+  expect(without.stderr).toContain('(ERR_UNKNOWN_ARCHITECTURE)');
+  expect(imported).toEqual({ status: 0, stdout: 'Four.\n', stderr: '' });
 });
 
 test('two pictures are too many for one prompt unless both stand on the command line', () => {

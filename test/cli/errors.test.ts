@@ -1,8 +1,9 @@
 /** Errors, usage and --json of commands that need no engine, and of chat before it has one. */
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from '../models/fixtures';
-import { circles, howMany, run } from './run';
+import { circles, howMany, main, run } from './run';
 
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
 
@@ -53,6 +54,16 @@ test('--import runs a module first, and says what fails in it', () => {
   const wrong = run(['chat', '--import', './none.mjs', 'Hello?']);
   expect(wrong.status).toBe(1);
   expect(wrong.stderr).toContain('(ERR_IMPORT)');
+});
+
+test('under node --permission the error says which flags are missing', () => {
+  const permission = ['--experimental-permission', `--allow-fs-read=${root}`, '--allow-fs-read=/etc/alpine-release'];
+  const inspect = (...flags: string[]) =>
+    spawnSync(process.execPath, [...permission, ...flags, main, 'inspect', 'demo'], { encoding: 'utf8' });
+  const refused = inspect();
+  expect(refused.status).toBe(1);
+  expect(refused.stderr).toMatch(/--allow-addons --allow-worker and --allow-fs-read .*\(ERR_NO_NATIVE_BINARY\)/);
+  expect(inspect('--allow-addons', '--allow-worker').status).toBe(0);
 });
 
 test('build with nothing to build with names what is missing', () => {

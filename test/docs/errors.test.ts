@@ -4,7 +4,12 @@ import { join } from 'node:path';
 import { root } from '../models/fixtures';
 
 /** Codes of Node itself that the sources look at. */
-const foreign = new Set(['ERR_UNKNOWN_FILE_EXTENSION', 'ERR_BUFFER_TOO_LARGE']);
+const foreign = new Set([
+  'ERR_UNKNOWN_FILE_EXTENSION',
+  'ERR_BUFFER_TOO_LARGE',
+  'ERR_ACCESS_DENIED',
+  'ERR_DLOPEN_DISABLED',
+]);
 
 function codesIn(text: string): Set<string> {
   return new Set(text.match(/\bERR_[A-Z0-9]+(?:_[A-Z0-9]+)*\b/g));
