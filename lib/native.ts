@@ -98,6 +98,7 @@ export interface EngineConfig {
   maxNumQueuedReqs: number;
   textArenaBytes: number;
   encoderArenaBytes: number;
+  traceFile?: string;
 }
 
 export interface EngineItem {
@@ -227,6 +228,8 @@ export interface NativeBinding {
   engineSubmit(engine: EngineHandle, requests: readonly EngineRequest[]): void;
   /** Aborts a request, or one of its outputs; ids that are gone are passed over. */
   engineAbort(engine: EngineHandle, id: number, output?: number): void;
+  /** A held request makes no tokens until it is let go; ids that are gone are passed over. */
+  engineHold(engine: EngineHandle, id: number, held: boolean): void;
   engineStats(engine: EngineHandle): NativeEngineStats;
   /** Keeps the process alive (requests in flight) or not. */
   engineRef(engine: EngineHandle, referenced: boolean): void;

@@ -199,6 +199,8 @@ Napi::Value create_engine(const Napi::CallbackInfo& info) {
   config.vocab = field(object, "vocabSize", 1, 1 << 26);
   config.max_queued = field(object, "maxNumQueuedReqs", 0, INT32_MAX);
   config.text_arena_bytes = bytes_field(object, "textArenaBytes");
+  Napi::Value trace = object.Get("traceFile");
+  if (!trace.IsUndefined()) config.trace_file = to_string(trace, "traceFile");
   config.encoder_arena_bytes = bytes_field(object, "encoderArenaBytes");
 
   EngineModel parts;
@@ -282,6 +284,13 @@ Napi::Value engine_abort(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value engine_hold(const Napi::CallbackInfo& info) {
+  auto holder = handle_as<EngineHolder>(info[0], HandleKind::kEngine);
+  holder->engine->hold(static_cast<int32_t>(to_integer(info[1], "id", 0, INT32_MAX)),
+                       to_boolean(info[2], "held", false));
+  return info.Env().Undefined();
+}
+
 Napi::Value engine_stats(const Napi::CallbackInfo& info) {
   EngineStats s = handle_as<EngineHolder>(info[0], HandleKind::kEngine)->engine->stats();
   Napi::Object out = Napi::Object::New(info.Env());
@@ -332,6 +341,7 @@ void register_engine(Napi::Env env, Napi::Object exports) {
   binding::expose<create_engine>(env, exports, "createEngine");
   binding::expose<engine_submit>(env, exports, "engineSubmit");
   binding::expose<engine_abort>(env, exports, "engineAbort");
+  binding::expose<engine_hold>(env, exports, "engineHold");
   binding::expose<engine_stats>(env, exports, "engineStats");
   binding::expose<engine_ref>(env, exports, "engineRef");
   binding::expose<engine_dispose>(env, exports, "engineDispose");

@@ -8,6 +8,7 @@ import {
   type NativeEngineStats,
 } from '../native';
 import type { SampledToken } from './completion';
+import { publish } from './diagnostics';
 import type { Request } from './request';
 import type { BuiltRequest } from './submission';
 
@@ -51,6 +52,7 @@ export class EngineClient {
       );
     }
     this.names.add(request.requestId);
+    publish('request:start', () => ({ requestId: request.requestId }));
     if (this.inFlight++ === 0) {
       busy.add(this);
       this.native.engineRef(this.engine, true);
@@ -102,6 +104,10 @@ export class EngineClient {
     if (request.id < 0 || this.disposed) return;
     this.native.engineAbort(this.engine, request.id, output);
     if (output === undefined) this.forget(request);
+  }
+
+  hold(request: Request, held: boolean): void {
+    if (request.id >= 0 && !this.disposed) this.native.engineHold(this.engine, request.id, held);
   }
 
   /** What the engine says of it from now on is not heard any more. */

@@ -7,6 +7,7 @@ import { decodeCounts } from '../media/decode-cache';
 import { nativeError } from '../native';
 import type { Tokenizer } from '../tokenizer';
 import { EngineClient, disposedError, withIndex } from './client';
+import { publish } from './diagnostics';
 import { ItemMapper } from './items';
 import { featureRowsOf, loadModel, type LoadedModel } from './loaded-model';
 import { engineConfig, type MemoryPlan } from './memory-plan';
@@ -40,6 +41,10 @@ const requestChecks: Record<keyof RequestOptions, Check> = {
   priority: {
     expected: 'an integer of 32 bits',
     test: (v) => Number.isSafeInteger(v) && (v as number) === ((v as number) | 0),
+  },
+  maxUnreadTokens: {
+    expected: 'an integer of at least 1',
+    test: (v) => Number.isSafeInteger(v) && (v as number) >= 1,
   },
   cacheSalt: { expected: 'a non-empty string', test: (v) => typeof v === 'string' && v !== '' },
 };
@@ -91,7 +96,9 @@ export class LLM implements AsyncDisposable {
   static async load(model: string | URL, options: EngineOptions & LoadOptions = {}): Promise<LLM> {
     const loaded = await loadModel(model, options);
     try {
-      return new LLM(loaded);
+      const llm = new LLM(loaded);
+      publish('engine:load', () => ({ model: loaded.config.name, memoryPlan: llm.memoryPlan }));
+      return llm;
     } catch (e) {
       throw nativeError(e);
     }
@@ -227,11 +234,15 @@ export class LLM implements AsyncDisposable {
     maxTokens: number | undefined,
   ): { request: Request; sampling: ResolvedSampling } {
     if (this.client.disposed) throw disposedError();
-    const { requestId = `request-${++this.requests}`, signal } = checkOptions(options, checks, 'request options');
+    const {
+      requestId = `request-${++this.requests}`,
+      signal,
+      maxUnreadTokens,
+    } = checkOptions(options, checks, 'request options');
     const defaults = this.modelConfig.generationConfig.sampling;
     const sampling = resolveSampling(params, defaults);
     sampling.maxTokens ??= maxTokens;
-    const request = new Request(requestId, this.client, this.model.tokenizer, signal);
+    const request = new Request(requestId, this.client, this.model.tokenizer, signal, maxUnreadTokens);
     this.client.begin(request);
     return { request, sampling };
   }

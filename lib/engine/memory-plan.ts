@@ -145,6 +145,7 @@ export function engineConfig(config: ModelConfig, traced: TracedModel, plan: Mem
     maxNumQueuedReqs: options.maxNumQueuedReqs ?? 0,
     textArenaBytes: plan.peakActivations,
     encoderArenaBytes: plan.encoderActivations,
+    ...(options.traceFile === undefined ? {} : { traceFile: options.traceFile }),
   };
 }
 

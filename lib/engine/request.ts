@@ -2,6 +2,7 @@
 import { OcelliError } from '../errors';
 import type { Tokenizer } from '../tokenizer';
 import { Completion, logprobMap, type SampledToken } from './completion';
+import { publish } from './diagnostics';
 import type { BuiltRequest } from './submission';
 import type { RequestMetrics, RequestOutput, RequestStream, TokenLogprob } from './types';
 
@@ -9,6 +10,8 @@ import type { RequestMetrics, RequestOutput, RequestStream, TokenLogprob } from 
 export interface Cancels {
   /** Aborts the whole request, or one output. */
   cancel(request: Request, output?: number): void;
+  /** No more tokens until it is let go. */
+  hold(request: Request, held: boolean): void;
 }
 
 export class Request implements RequestStream {
@@ -28,6 +31,9 @@ export class Request implements RequestStream {
   private first = true;
   private lastDelivered = false;
   private used = false;
+  /** Tokens since the last item, once somebody reads. */
+  private unread = 0;
+  private held = false;
   private readonly waiting: (() => void)[] = [];
   private resolve!: (output: RequestOutput) => void;
   private reject!: (reason: unknown) => void;
@@ -38,6 +44,7 @@ export class Request implements RequestStream {
     private readonly engine: Cancels,
     private readonly tokenizer: Tokenizer | undefined,
     signal?: AbortSignal,
+    private readonly maxUnreadTokens = Infinity,
   ) {
     this.result = new Promise((resolve, reject) => {
       this.resolve = resolve;
@@ -64,7 +71,12 @@ export class Request implements RequestStream {
     this.id = id;
     this.built = built;
     this.metrics.submittedTime = Date.now();
-    const { sampling } = built;
+    const { sampling, promptTokenIds, imageTokens } = built;
+    publish('request:submit', () => ({
+      requestId: this.requestId,
+      promptTokens: promptTokenIds.length,
+      imageTokens,
+    }));
     this.completions = Array.from({ length: sampling.n }, (_, i) => new Completion(i, sampling, this.tokenizer));
     if (sampling.promptLogprobs !== undefined) this.promptLogprobs = [null];
   }
@@ -82,6 +94,8 @@ export class Request implements RequestStream {
     this.metrics.firstTokenTime ??= Date.now();
     completion.accept(sampled, ends);
     this.dirty = true;
+    // Whoever only awaits the result reads nothing, and is not waited for.
+    if (this.used && ++this.unread >= this.maxUnreadTokens) this.hold(true);
     // A stop string in the text: the engine knows nothing of texts and is told.
     if (!completion.finished) return;
     if (this.completions.every((c) => c.finished)) this.engine.cancel(this);
@@ -115,6 +129,12 @@ export class Request implements RequestStream {
     for (const look of this.waiting.splice(0)) look();
   }
 
+  private hold(held: boolean): void {
+    if (this.held === held || this.ended) return;
+    this.held = held;
+    this.engine.hold(this, held);
+  }
+
   private endIfAllFinished(): void {
     if (this.completions.every((c) => c.finished)) this.end();
   }
@@ -123,6 +143,11 @@ export class Request implements RequestStream {
     this.ended = true;
     this.metrics.finishedTime = Date.now();
     this.stopListening();
+    publish('request:end', () => {
+      const { usage, metrics, outputs, error } = this.output();
+      const finishReasons = outputs.map((o) => o.finishReason);
+      return { requestId: this.requestId, usage, metrics, finishReasons, ...(error ? { error } : {}) };
+    });
     if (this.failed) this.reject(this.error);
     else this.resolve(this.output());
     this.wake();
@@ -148,6 +173,8 @@ export class Request implements RequestStream {
     }
     if (this.lastDelivered) return { done: true, value: undefined };
     this.dirty = false;
+    this.unread = 0;
+    this.hold(false);
     this.lastDelivered = this.ended;
     const value = this.output(true);
     this.first = false;

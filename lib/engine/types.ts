@@ -41,6 +41,11 @@ export interface RequestOptions {
   priority?: number;
   /** Prompts share cached prefixes only with prompts of the same salt. */
   cacheSalt?: string;
+  /**
+   * A stream that is being read makes no more tokens than this ahead of its reader: it gives its place in the cache to others
+   * meanwhile and goes on when the reader does. Absent: it runs on.
+   */
+  maxUnreadTokens?: number;
 }
 
 export interface ChatOptions extends RequestOptions {

@@ -11,6 +11,7 @@
 #include <exception>
 #include <map>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "core/check.h"
@@ -89,6 +90,8 @@ struct Pool::State {
   std::condition_variable wake;
   std::condition_variable done;
   std::vector<Worker> workers;
+  std::atomic<bool> recording{false};
+  std::vector<Span> spans;  // under `mutex`
 
   bool take(uint32_t* mine) {
     uint32_t now = left.load(std::memory_order_acquire);
@@ -102,6 +105,14 @@ struct Pool::State {
   }
 
   void work(int worker) {
+    if (!recording.load(std::memory_order_relaxed)) return run_tasks(worker);
+    const auto start = std::chrono::steady_clock::now();
+    run_tasks(worker);
+    std::lock_guard<std::mutex> lock(mutex);
+    spans.push_back({worker, start, std::chrono::steady_clock::now()});
+  }
+
+  void run_tasks(int worker) {
     uint32_t mine;
     while (take(&mine)) {
       if (!failed.load(std::memory_order_relaxed)) {
@@ -235,6 +246,13 @@ void Pool::parallel_for(int64_t tasks, const std::function<void(int64_t task, in
     std::swap(error, state_->error);
     std::rethrow_exception(error);
   }
+}
+
+void Pool::record(bool on) { state_->recording.store(on); }
+
+std::vector<Pool::Span> Pool::take_spans() {
+  std::lock_guard<std::mutex> lock(state_->mutex);
+  return std::exchange(state_->spans, {});
 }
 
 std::shared_ptr<Pool> shared_pool(int threads) {

@@ -1,9 +1,11 @@
 // The pool that executes ops. Not libuv's: one process-wide set of named threads, signals blocked, spin-then-sleep.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 namespace ocelli {
 
@@ -22,6 +24,14 @@ class Pool {
   // result of a task must not depend on which worker runs it. Exceptions of body are rethrown here (the first one).
   // Runs inline when tasks <= 1 or the pool has one thread. Not reentrant.
   void parallel_for(int64_t tasks, const std::function<void(int64_t task, int worker)>& body);
+
+  // When each thread worked on which job, for traces. Off: nothing is kept.
+  struct Span {
+    int worker;
+    std::chrono::steady_clock::time_point start, end;
+  };
+  void record(bool on);
+  std::vector<Span> take_spans();  // since the last call; not while a job runs
 
  private:
   struct State;

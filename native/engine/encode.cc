@@ -77,7 +77,15 @@ void Engine::encode(bool others_wait) {
       executor.bind(symbols, inputs, nullptr);
       job.bound = true;
     }
-    if (!executor.run(Clock::now() + (others_wait ? kSharedSlice : kLoneSlice))) return;
+    const auto started = Clock::now();
+    const bool done = executor.run(started + (others_wait ? kSharedSlice : kLoneSlice));
+    if (trace_) {
+      trace_->span("encode", Trace::kEncoder, started, Clock::now(),
+                   "\"request\":" + std::to_string(job.request->id) + ",\"item\":" + std::to_string(job.item) +
+                       ",\"rows\":" + std::to_string(item.rows));
+      trace_pool();
+    }
+    if (!done) return;
     finish_encoding(job);
   } catch (const Error& e) {
     const std::shared_ptr<Request> request = job.request;

@@ -26,6 +26,8 @@ Engine::Engine(EngineModel model, const EngineConfig& config, std::function<void
       encoder_cache_(config.encoder_cache_bytes),
       sampler_(config.vocab),
       text_(*model_.text, model_.backend, model_.weights, 0, model_.pool) {
+  trace_ = Trace::open(config.trace_file);
+  if (trace_ && model_.pool) model_.pool->record(true);
   text_.reserve(config.text_arena_bytes);
   for (size_t i = 0; i < model_.encoders.size(); i++) {
     encoders_.push_back(std::make_unique<Executor>(*model_.encoders[i], model_.backend, model_.weights,
@@ -144,6 +146,12 @@ void Engine::abort(int32_t id, int32_t output) {
   wake_.notify_one();
 }
 
+void Engine::hold(int32_t id, bool held) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  holds_.push_back({id, held});
+  wake_.notify_one();
+}
+
 EngineEvents Engine::take() {
   std::lock_guard<std::mutex> lock(mutex_);
   EngineEvents events;
@@ -163,7 +171,10 @@ void Engine::stop() {
     stopping_ = true;
     wake_.notify_one();
   }
-  if (thread_.joinable()) thread_.join();
+  if (!thread_.joinable()) return;
+  thread_.join();
+  if (trace_ && model_.pool) model_.pool->record(false);
+  trace_.reset();
 }
 
 void Engine::loop() {
@@ -195,11 +206,15 @@ void Engine::loop() {
 bool Engine::intake() {
   std::deque<std::shared_ptr<Request>> incoming;
   std::vector<std::pair<int32_t, int32_t>> aborts;
+  std::vector<std::pair<int32_t, bool>> holds;
   {
     std::unique_lock<std::mutex> lock(mutex_);
-    wake_.wait(lock, [this] { return stopping_ || !incoming_.empty() || !aborts_.empty() || !active_.empty(); });
+    wake_.wait(lock, [this] {
+      return stopping_ || !incoming_.empty() || !aborts_.empty() || !holds_.empty() || active_.size() > held_;
+    });
     std::swap(incoming, incoming_);
     std::swap(aborts, aborts_);
+    std::swap(holds, holds_);
     if (stopping_) {
       // What never started still has to be answered.
       lock.unlock();
@@ -212,20 +227,7 @@ bool Engine::intake() {
       return false;
     }
   }
-  for (auto& request : incoming) {
-    Active& active = active_[request->id];
-    active.request = request;
-    active.unfinished = request->n;
-    for (int32_t i = 0; i < request->n; i++) {
-      auto sequence = std::make_shared<Sequence>();
-      sequence->request = request;
-      sequence->index = i;
-      sequence->tokens = request->prompt;
-      sequence->tokens.reserve(request->prompt.size() + std::min(request->max_tokens, 4096));
-      active.sequences.push_back(sequence);
-      scheduler_.add(sequence);
-    }
-  }
+  for (auto& request : incoming) add_request(request);
   for (auto [id, output] : aborts) {
     auto found = active_.find(id);
     if (found == active_.end()) continue;
@@ -234,17 +236,59 @@ bool Engine::intake() {
       if (output < 0 || s->index == output) finish(s, Record::kAborted, -1, 0);
     }
   }
+  for (auto [id, held] : holds) {
+    auto found = active_.find(id);
+    if (found != active_.end()) set_held(found->second, held);
+  }
   return true;
 }
 
+void Engine::add_request(const std::shared_ptr<Request>& request) {
+  Active& active = active_[request->id];
+  active.request = request;
+  active.unfinished = request->n;
+  for (int32_t i = 0; i < request->n; i++) {
+    auto sequence = std::make_shared<Sequence>();
+    sequence->request = request;
+    sequence->index = i;
+    sequence->tokens = request->prompt;
+    sequence->tokens.reserve(request->prompt.size() + std::min(request->max_tokens, 4096));
+    active.sequences.push_back(sequence);
+    scheduler_.add(sequence);
+  }
+}
+
+void Engine::set_held(Active& active, bool held) {
+  if (active.held == held) return;
+  active.held = held;
+  held_ += held ? 1 : -1;
+  for (const auto& s : active.sequences) {
+    if (s->state == SequenceState::kFinished) continue;
+    if (held) {
+      scheduler_.remove(s);
+      unpin(*s, INT32_MAX);
+    } else {
+      scheduler_.add(s);
+    }
+  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  note_occupancy();
+}
+
+void Engine::note_occupancy() {
+  stats_.running = static_cast<int32_t>(scheduler_.running().size());
+  stats_.waiting = static_cast<int32_t>(scheduler_.waiting().size());
+  stats_.kv_blocks_used = blocks_.used_blocks();
+}
+
 void Engine::step() {
-  if (active_.empty()) return;
+  if (active_.size() == held_) return;
   const auto started = Clock::now();
   Step step = scheduler_.schedule([this](Sequence& s, int32_t item) { return features_ready(s, item); });
   for (const auto& s : step.preempted) unpin(*s, INT32_MAX);
   // Features that were asked for on behalf of a sequence that did not come in are not held for it.
   for (const auto& s : scheduler_.waiting()) unpin(*s, INT32_MAX);
-  const double scheduling = seconds_since(started);
+  const auto scheduled = Clock::now();
   double forward = 0;
   if (!step.sequences.empty()) {
     idle_rounds_ = 0;
@@ -255,12 +299,14 @@ void Engine::step() {
     }
     try {
       bind_step(step);
-      const auto before = Clock::now();
+      const auto bound = Clock::now();
       text_.run();
-      forward = seconds_since(before);
+      const auto ran = Clock::now();
+      forward = std::chrono::duration<double>(ran - bound).count();
       scheduler_.advance(step);
       for (const ScheduledSequence& s : step.sequences) unpin(*s.sequence, s.sequence->computed);
       collect(step);
+      if (trace_) trace_step(step, started, scheduled, bound, ran);
     } catch (const Error& e) {
       fail_step(step, e);
     } catch (const std::bad_alloc&) {
@@ -278,13 +324,12 @@ void Engine::step() {
     for (const auto& s : yielded) unpin(*s, INT32_MAX);
     if (!yielded.empty() || ++idle_rounds_ < 1000) return;
     // Cannot happen by construction; a request is failed rather than a core burnt.
-    fail(active_.begin()->second.request, Error("ERR_ENGINE", "The engine could not make progress on this request"));
+    auto stuck = std::find_if(active_.begin(), active_.end(), [](const auto& entry) { return !entry.second.held; });
+    fail(stuck->second.request, Error("ERR_ENGINE", "The engine could not make progress on this request"));
     idle_rounds_ = 0;
   }
   std::lock_guard<std::mutex> lock(mutex_);
-  stats_.running = static_cast<int32_t>(scheduler_.running().size());
-  stats_.waiting = static_cast<int32_t>(scheduler_.waiting().size());
-  stats_.kv_blocks_used = blocks_.used_blocks();
+  note_occupancy();
   stats_.prefix_queries = blocks_.prefix_queries;
   stats_.prefix_hits = blocks_.prefix_hits;
   stats_.encoder_hits = encoder_cache_.hits;
@@ -298,8 +343,37 @@ void Engine::step() {
     }
     stats_.step_seconds += seconds_since(started);
     stats_.forward_seconds += forward;
-    stats_.scheduler_seconds += scheduling;
+    stats_.scheduler_seconds += std::chrono::duration<double>(scheduled - started).count();
   }
+}
+
+void Engine::trace_step(const Step& step, Trace::Time started, Trace::Time scheduled, Trace::Time bound,
+                        Trace::Time ran) {
+  const auto ended = Clock::now();
+  int32_t decodes = 0;
+  for (const ScheduledSequence& s : step.sequences) {
+    const Sequence& q = *s.sequence;
+    const bool prefill = s.start < q.prompt_length();
+    decodes += prefill ? 0 : 1;
+    trace_->request(prefill ? "prefill" : "decode", q.request->id, started, ended,
+                    "\"output\":" + std::to_string(q.index) + ",\"start\":" + std::to_string(s.start) +
+                        ",\"rows\":" + std::to_string(s.count));
+  }
+  trace_->span("step", Trace::kSteps, started, ended,
+               "\"rows\":" + std::to_string(step.rows) + ",\"decodes\":" + std::to_string(decodes) +
+                   ",\"prefills\":" + std::to_string(step.sequences.size() - decodes) +
+                   ",\"preempted\":" + std::to_string(step.preempted.size()));
+  trace_->span("schedule", Trace::kSteps, started, scheduled);
+  trace_->span("bind", Trace::kSteps, scheduled, bound);
+  trace_->span("forward", Trace::kSteps, bound, ran);
+  trace_->span("sample", Trace::kSteps, ran, ended);
+  trace_pool();
+}
+
+void Engine::trace_pool() {
+  if (!model_.pool) return;
+  for (const Pool::Span& span : model_.pool->take_spans())
+    trace_->span("busy", Trace::kPool + span.worker, span.start, span.end);
 }
 
 }  // namespace ocelli

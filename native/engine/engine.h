@@ -17,6 +17,7 @@
 #include "engine/kv_memory.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
+#include "engine/trace.h"
 
 namespace ocelli {
 
@@ -33,6 +34,7 @@ struct EngineConfig {
   int32_t vocab = 0;
   int32_t max_queued = 0;  // 0: no limit
   uint64_t text_arena_bytes = 0, encoder_arena_bytes = 0;
+  std::string trace_file;  // empty: none
 };
 
 // What the engine runs; `owner` keeps all of it alive.
@@ -83,6 +85,9 @@ class Engine {
   void submit(std::vector<std::shared_ptr<Request>> requests);
   // output -1: the whole request; else that output alone. Unknown ids are passed over: an abort may cross the end.
   void abort(int32_t id, int32_t output = -1);
+  // A held request makes no tokens until it is let go; its blocks are free for others meanwhile (and found again in the
+  // prefix cache, as long as nobody needed them).
+  void hold(int32_t id, bool held);
   EngineEvents take();
   EngineStats stats();
   // Aborts everything and ends the thread; waits for it. Safe to call twice.
@@ -93,6 +98,7 @@ class Engine {
     std::shared_ptr<Request> request;
     std::vector<std::shared_ptr<Sequence>> sequences;
     int32_t unfinished = 0;
+    bool held = false;
   };
   struct EncodeJob {
     std::shared_ptr<Request> request;
@@ -103,7 +109,11 @@ class Engine {
   void check_features(const Request& request) const;
   void loop();
   bool intake();
+  void add_request(const std::shared_ptr<Request>& request);
+  void set_held(Active& active, bool held);
   void step();
+  void trace_step(const Step& step, Trace::Time started, Trace::Time scheduled, Trace::Time bound, Trace::Time ran);
+  void trace_pool();
   bool features_ready(Sequence& sequence, int32_t item);
   void encode(bool others_wait);
   void finish_encoding(const EncodeJob& job);
@@ -116,6 +126,7 @@ class Engine {
   void fail_step(const Step& step, const Error& error);
   void emit(const Sequence& sequence, Record kind, double token, double logprob, double rank,
             const std::vector<TokenLogprob>& top, double extra);
+  void note_occupancy();  // under mutex_
   void flush();
   static bool prompt_logprob_at(const Sequence& sequence, int32_t position);
 
@@ -132,6 +143,7 @@ class Engine {
   std::map<int32_t, Active> active_;  // engine thread only
   std::deque<EncodeJob> jobs_;
   uint64_t arrivals_ = 0;
+  size_t held_ = 0;  // active requests that are held
   int32_t idle_rounds_ = 0;
 
   // One step's inputs, reserved once.
@@ -140,11 +152,13 @@ class Engine {
   std::vector<int64_t> sample_start_;  // per scheduled sequence: its first row of logits
   std::vector<float> features_;
   StepContext step_;
+  std::unique_ptr<Trace> trace_;  // null: none is written
 
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::shared_ptr<Request>> incoming_;
   std::vector<std::pair<int32_t, int32_t>> aborts_;  // id, output
+  std::vector<std::pair<int32_t, bool>> holds_;      // id, held
   std::map<int32_t, bool> known_;                    // ids in flight
   EngineEvents pending_;                             // emitted, not yet taken
   EngineEvents local_;                               // engine thread only, until flush

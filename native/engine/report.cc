@@ -66,12 +66,11 @@ void Engine::finish(const std::shared_ptr<Sequence>& sequence, Record kind, doub
   const int32_t id = sequence->request->id;
   auto found = active_.find(id);
   if (found == active_.end() || --found->second.unfinished > 0) return;
+  if (found->second.held) held_--;
   active_.erase(found);
   std::lock_guard<std::mutex> lock(mutex_);
   known_.erase(id);
-  stats_.running = static_cast<int32_t>(scheduler_.running().size());
-  stats_.waiting = static_cast<int32_t>(scheduler_.waiting().size());
-  stats_.kv_blocks_used = blocks_.used_blocks();
+  note_occupancy();
 }
 
 void Engine::fail(const std::shared_ptr<Request>& request, const Error& error) {

@@ -181,14 +181,19 @@ void Scheduler::advance(const Step& step) {
   }
 }
 
-void Scheduler::finish(const std::shared_ptr<Sequence>& sequence) {
-  if (sequence->state == SequenceState::kFinished) return;
+void Scheduler::remove(const std::shared_ptr<Sequence>& sequence) {
   auto running = std::find(running_.begin(), running_.end(), sequence);
   if (running != running_.end()) running_.erase(running);
   auto waiting = std::find(waiting_.begin(), waiting_.end(), sequence);
   if (waiting != waiting_.end()) waiting_.erase(waiting);
   if (crowded_out_ == sequence) crowded_out_ = nullptr;
   blocks_->release(*sequence);
+  sequence->state = SequenceState::kWaiting;
+}
+
+void Scheduler::finish(const std::shared_ptr<Sequence>& sequence) {
+  if (sequence->state == SequenceState::kFinished) return;
+  remove(sequence);
   sequence->state = SequenceState::kFinished;
 }
 

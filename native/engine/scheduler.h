@@ -49,6 +49,8 @@ class Scheduler {
   Step schedule(const Ready& ready);
   // The step's rows are in the cache.
   void advance(const Step& step);
+  // Takes a sequence out without ending it; its blocks are free at once. `add` lets it come in again.
+  void remove(const std::shared_ptr<Sequence>& sequence);
   // Ends a sequence in any state; its blocks are free at once.
   void finish(const std::shared_ptr<Sequence>& sequence);
   // Nothing can run because running sequences wait for what others hold: all but the first give way. Returns them.
