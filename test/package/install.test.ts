@@ -9,6 +9,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readFileSync,
   readdirSync,
   rmSync,
   writeFileSync,
@@ -144,6 +145,31 @@ test('npm install --ignore-scripts', () => {
   });
   expect(JSON.parse(output)).toMatchObject({ text: 'Four.', finishReason: 'stop' });
 });
+
+test('ocelli build, where no prebuilt binary fits', () => {
+  const folder = project('build');
+  const packed = join(folder, 'node_modules', 'ocelli');
+  const { devDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    devDependencies: Record<string, string>;
+  };
+  const tools = ['cmake-js', 'node-addon-api'].map((name) => `${name}@${devDependencies[name]}`);
+  npm(folder, 'install', '--no-audit', '--no-fund', tarball);
+  rmSync(join(packed, 'prebuilds'), { recursive: true });
+  const ocelli = (...args: string[]) =>
+    spawnSync(join(folder, 'node_modules/.bin/ocelli'), args, {
+      cwd: folder,
+      encoding: 'utf8',
+      env: { ...process.env, CCACHE_BASEDIR: packed },
+    });
+  const question = ['chat', 'picture.png', 'How many objects are there?'];
+  expect(ocelli(...question).stderr).toContain('npx ocelli build');
+  expect(ocelli('build').stderr).toContain('missing: cmake-js, node-addon-api. npm install --save-dev');
+  npm(folder, 'install', '--no-audit', '--no-fund', '--ignore-scripts', '--save-dev', ...tools);
+  const built = ocelli('build');
+  expect([built.status, built.stderr]).toEqual([0, expect.stringContaining(join(packed, 'build/Release/ocelli.node'))]);
+  expect(existsSync(join(packed, 'out'))).toBe(false);
+  expect(ocelli(...question)).toMatchObject({ status: 0, stdout: 'Four.\n' });
+}, 900_000);
 
 test('the folder required by its path, without exports', () => {
   const folder = join(work, 'plain');
