@@ -24,6 +24,7 @@ const engineFlags: readonly Flag<keyof EngineOptions>[] = [
   { name: 'encoderCacheBytes', value: 'SIZE', parse: size, help: "memory that keeps pictures' features" },
   { name: 'limitMmPerPrompt', value: 'LIST', parse: limits, help: 'items per prompt, such as image=2' },
   { name: 'mmProcessorKwargs', value: 'JSON', parse: json, help: "options of the model's picture processor" },
+  { name: 'traceFile', value: 'FILE', help: "writes the engine's steps there, for chrome://tracing" },
   { name: 'chatTemplate', value: 'FILE', parse: file, help: 'a Jinja chat template in place of the model’s own' },
 ];
 

@@ -31,9 +31,12 @@ function runPage(page: string): { status: number | null; stdout: string; stderr:
   return spawnSync(process.execPath, ['page.cjs'], { cwd: folder, encoding: 'utf8', timeout: 50_000 });
 }
 
-test.each(['README.md', 'docs/getting-started.md', 'docs/errors.md'])('%s', (page) => {
+test.each(['README.md', 'docs/getting-started.md', 'docs/errors.md', 'docs/observing.md'])('%s', (page) => {
   const { status, stdout, stderr } = runPage(page);
   expect([status, stderr]).toEqual([0, '']);
-  if (page !== 'docs/errors.md') expect(stdout).toContain('Three.');
-  if (page === 'docs/getting-started.md') expect(stdout).toContain('No.');
+  const says: Record<string, RegExp> = {
+    'README.md': /^ ?Three\.$/m,
+    'docs/getting-started.md': /^ ?Three\.$[^]*No\./m,
+  };
+  expect(stdout).toMatch(says[page] ?? /^/);
 });
