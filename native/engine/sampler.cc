@@ -11,23 +11,6 @@ namespace {
 
 constexpr float kMasked = -std::numeric_limits<float>::infinity();
 
-// log(sum(exp(x))) in double: the same whatever the vector width.
-double log_sum_exp(const float* x, int32_t n, float max) {
-  double sum = 0;
-  for (int32_t i = 0; i < n; i++) sum += std::exp(static_cast<double>(x[i]) - max);
-  return std::log(sum) + max;
-}
-
-float max_of(const float* x, int32_t n) {
-  float max = kMasked;
-  for (int32_t i = 0; i < n; i++) {
-    if (std::isnan(x[i]))
-      throw Error("ERR_NUMERIC", "Expected finite logits but the model produced NaN", "Load it with dtype 'float32'.");
-    max = std::max(max, x[i]);
-  }
-  return max;
-}
-
 }  // namespace
 
 double uniform(uint64_t seed, uint32_t stream, uint64_t index) {
@@ -45,79 +28,85 @@ double uniform(uint64_t seed, uint32_t stream, uint64_t index) {
   return static_cast<double>(bits) * 0x1.0p-53;
 }
 
-Sampler::Sampler(int32_t vocab) : vocab_(vocab), row_(vocab) {}
+Sampler::Sampler(int32_t vocab) : vocab_(vocab), seen_(vocab, 0) {}
 
 SampleResult Sampler::logprobs(const float* logits, int32_t token, int32_t top) {
-  float max = max_of(logits, vocab_);
-  double norm = log_sum_exp(logits, vocab_, max);
+  raw_.look_at(logits, vocab_);
+  return describe(token, top);
+}
+
+SampleResult Sampler::describe(int32_t token, int32_t top) {
+  raw_.exponentiate(1.f);
+  const double norm = raw_.max + std::log(raw_.total());
   SampleResult result;
   result.token = token;
-  result.logprob = static_cast<float>(logits[token] - norm);
-  result.rank = 1;
-  for (int32_t i = 0; i < vocab_; i++) result.rank += logits[i] > logits[token] ? 1 : 0;
-  if (top <= 0) return result;
-  // Equal logits rank by token id, so that the list is one list.
-  auto before = [&](int32_t a, int32_t b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); };
-  order_.resize(vocab_);
-  for (int32_t i = 0; i < vocab_; i++) order_[i] = i;
-  top = std::min(top, vocab_);
-  std::partial_sort(order_.begin(), order_.begin() + top, order_.end(), before);
-  for (int32_t i = 0; i < top; i++)
-    result.top.push_back({order_[i], static_cast<float>(logits[order_[i]] - norm), i + 1});
+  result.logprob = static_cast<float>(raw_.x[token] - norm);
+  result.rank = 0;
+  if (top < 0) return result;
+  result.rank = 1 + raw_.count_above(raw_.x[token]);
+  if (top == 0) return result;
+  raw_.best(top, &order_);
+  for (size_t i = 0; i < order_.size(); i++) {
+    const float logprob = static_cast<float>(raw_.x[order_[i]] - norm);
+    result.top.push_back({order_[i], logprob, static_cast<int32_t>(i) + 1});
+  }
   return result;
 }
 
 SampleResult Sampler::sample(const float* logits, const Sequence& sequence) {
-  const SamplingParams& params = sequence.request->sampling;
-  std::copy(logits, logits + vocab_, row_.begin());
-  max_of(row_.data(), vocab_);
-  apply_penalties(sequence);
-  apply_masks(sequence);
-  int32_t token = params.temperature < 1e-5f ? greedy() : draw(sequence);
-  if (params.logprobs < 0) {
-    // The cumulative log-probability is always reported.
-    SampleResult result;
-    result.token = token;
-    float max = max_of(logits, vocab_);
-    result.logprob = static_cast<float>(logits[token] - log_sum_exp(logits, vocab_, max));
-    result.rank = 0;
-    return result;
+  raw_.look_at(logits, vocab_);
+  LogitRow* row = &raw_;
+  if (modifies(sequence)) {
+    modified_.assign(logits, logits + vocab_);
+    apply_penalties(sequence);
+    apply_masks(sequence);
+    own_.look_at(modified_.data(), vocab_);
+    row = &own_;
   }
-  return logprobs(logits, token, params.logprobs);
+  const SamplingParams& params = sequence.request->sampling;
+  const int32_t token = params.temperature < 1e-5f || row->max == kMasked ? row->argmax() : draw(*row, sequence);
+  return describe(token, params.logprobs);
+}
+
+bool Sampler::modifies(const Sequence& sequence) {
+  const SamplingParams& p = sequence.request->sampling;
+  return p.repetition_penalty != 1.f || p.frequency_penalty != 0.f || p.presence_penalty != 0.f ||
+         !p.logit_bias.empty() || !p.allowed_token_ids.empty() || !p.bad_words_ids.empty() ||
+         sequence.generated() < p.min_tokens;
 }
 
 void Sampler::apply_penalties(const Sequence& sequence) {
   const SamplingParams& p = sequence.request->sampling;
   if (p.repetition_penalty != 1.f) {
     auto penalise = [&](int32_t token) {
-      float& x = row_[token];
+      float& x = modified_[token];
       x = x > 0 ? x / p.repetition_penalty : x * p.repetition_penalty;
     };
     // Prompt and answer count once together.
-    std::vector<int32_t> seen(sequence.tokens);
-    std::sort(seen.begin(), seen.end());
-    seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
-    for (int32_t token : seen) {
-      if (token >= 0 && token < vocab_) penalise(token);
+    round_++;
+    for (int32_t token : sequence.tokens) {
+      if (token < 0 || token >= vocab_ || seen_[token] == round_) continue;
+      seen_[token] = round_;
+      penalise(token);
     }
   }
   if (p.frequency_penalty != 0.f || p.presence_penalty != 0.f) {
-    for (auto [token, count] : sequence.counts) row_[token] -= p.frequency_penalty * count + p.presence_penalty;
+    for (auto [token, count] : sequence.counts) modified_[token] -= p.frequency_penalty * count + p.presence_penalty;
   }
 }
 
 void Sampler::apply_masks(const Sequence& sequence) {
   const SamplingParams& p = sequence.request->sampling;
   for (auto [token, bias] : p.logit_bias) {
-    if (token >= 0 && token < vocab_) row_[token] += bias;
+    if (token >= 0 && token < vocab_) modified_[token] += bias;
   }
   if (!p.allowed_token_ids.empty()) {
     std::vector<float> kept;
-    for (int32_t token : p.allowed_token_ids) kept.push_back(token >= 0 && token < vocab_ ? row_[token] : kMasked);
-    std::fill(row_.begin(), row_.end(), kMasked);
+    for (int32_t token : p.allowed_token_ids) kept.push_back(token >= 0 && token < vocab_ ? modified_[token] : kMasked);
+    std::fill(modified_.begin(), modified_.end(), kMasked);
     for (size_t i = 0; i < kept.size(); i++) {
       int32_t token = p.allowed_token_ids[i];
-      if (token >= 0 && token < vocab_) row_[token] = kept[i];
+      if (token >= 0 && token < vocab_) modified_[token] = kept[i];
     }
   }
   for (const std::vector<int32_t>& word : p.bad_words_ids) {
@@ -125,71 +114,85 @@ void Sampler::apply_masks(const Sequence& sequence) {
     if (word.empty() || static_cast<size_t>(sequence.generated()) < prefix) continue;
     if (std::equal(word.begin(), word.end() - 1, sequence.tokens.end() - prefix) && word.back() >= 0 &&
         word.back() < vocab_) {
-      row_[word.back()] = kMasked;
+      modified_[word.back()] = kMasked;
     }
   }
   if (sequence.generated() < p.min_tokens) {
     for (int32_t token : p.stop_token_ids) {
-      if (token >= 0 && token < vocab_) row_[token] = kMasked;
+      if (token >= 0 && token < vocab_) modified_[token] = kMasked;
     }
     for (int32_t token : sequence.request->eos_token_ids) {
-      if (token >= 0 && token < vocab_) row_[token] = kMasked;
+      if (token >= 0 && token < vocab_) modified_[token] = kMasked;
     }
   }
 }
 
-int32_t Sampler::greedy() const {
-  return static_cast<int32_t>(std::max_element(row_.begin(), row_.end()) - row_.begin());
-}
-
-int32_t Sampler::draw(const Sequence& sequence) {
+int32_t Sampler::draw(LogitRow& row, const Sequence& sequence) {
   const SamplingParams& p = sequence.request->sampling;
-  for (float& x : row_) x /= p.temperature;
-  float max = *std::max_element(row_.begin(), row_.end());
-  if (max == kMasked) return greedy();
-  auto before = [&](int32_t a, int32_t b) { return row_[a] > row_[b] || (row_[a] == row_[b] && a < b); };
-  order_.clear();
-  for (int32_t i = 0; i < vocab_; i++) {
-    if (row_[i] != kMasked) order_.push_back(i);
-  }
-  int32_t kept = static_cast<int32_t>(order_.size());
-  if (p.top_k > 0 && p.top_k < kept) {
-    std::nth_element(order_.begin(), order_.begin() + p.top_k, order_.end(), before);
-    kept = p.top_k;
-  }
-  order_.resize(kept);
-  if (p.top_p < 1.f) {
-    std::sort(order_.begin(), order_.end(), before);
-  } else {
-    std::sort(order_.begin(), order_.end());
-  }
-  probability_.resize(kept);
-  double sum = 0;
-  for (int32_t i = 0; i < kept; i++) sum += probability_[i] = std::exp(row_[order_[i]] - max);
-  if (p.top_p < 1.f) {
-    // The smallest set whose mass reaches top_p; the best token always stays.
-    double mass = 0;
-    int32_t n = 0;
-    while (n < kept && (n == 0 || mass < static_cast<double>(p.top_p) * sum)) mass += probability_[n++];
-    kept = n;
-  }
-  float floor = p.min_p > 0.f ? p.min_p : 0.f;  // relative to the best, whose probability is exp(0) = 1
+  const float scale = 1.f / p.temperature;
+  const double u =
+      uniform(p.seed + static_cast<uint64_t>(sequence.index), 0, static_cast<uint64_t>(sequence.generated()));
+  const bool listed = p.top_k > 0 && p.top_k < vocab_;
   double total = 0;
-  for (int32_t i = 0; i < kept; i++) {
-    if (probability_[i] < floor) probability_[i] = 0.f;
-    total += probability_[i];
+  if (listed) {
+    row.best(p.top_k, &order_);
+    for (int32_t token : order_) total += row.p(token, scale);
+  } else {
+    row.exponentiate(scale);
+    total = row.total();
+    if (p.top_p >= 1.f && p.min_p <= 0.f) return row.find(u * total);
+    // All tokens below this together do not make up what top_p leaves out; and min_p is relative to the best, whose p
+    // is 1.
+    const float least = std::max(p.min_p, static_cast<float>((1. - std::min(p.top_p, 1.f)) * total / vocab_));
+    order_.clear();
+    for (int32_t i = 0; i < vocab_; i++) {
+      const float probability = row.p(i, scale);
+      if (probability >= least && probability > 0.f) order_.push_back(i);
+    }
   }
-  double target =
-      uniform(p.seed + static_cast<uint64_t>(sequence.index), 0, static_cast<uint64_t>(sequence.generated())) * total;
+  if (p.top_p < 1.f) {
+    const int32_t last = cut_at(row, scale, static_cast<double>(p.top_p) * total);
+    auto behind = [&](int32_t token) { return row.before(last, token); };
+    order_.erase(std::remove_if(order_.begin(), order_.end(), behind), order_.end());
+  }
+  double kept = 0;
+  for (int32_t token : order_) {
+    const float probability = row.p(token, scale);
+    if (probability >= p.min_p) kept += probability;
+  }
   double mass = 0;
   int32_t last = order_[0];
-  for (int32_t i = 0; i < kept; i++) {
-    if (probability_[i] == 0.f) continue;
-    last = order_[i];
-    mass += probability_[i];
-    if (mass > target) return last;
+  for (int32_t token : order_) {
+    const float probability = row.p(token, scale);
+    if (probability < p.min_p || probability == 0.f) continue;
+    last = token;
+    mass += probability;
+    if (mass > u * kept) break;
   }
   return last;
+}
+
+int32_t Sampler::cut_at(const LogitRow& row, float scale, double goal) {
+  auto before = [&](int32_t a, int32_t b) { return row.before(a, b); };
+  scratch_ = order_;
+  auto first = scratch_.begin(), end = scratch_.end();
+  double mass = 0;
+  // Halves the tokens among which the mass is reached until few are left to be sorted.
+  while (end - first > 64) {
+    const auto middle = first + (end - first) / 2;
+    std::nth_element(first, middle, end, before);
+    double better = 0;
+    for (auto token = first; token != middle; ++token) better += row.p(*token, scale);
+    if (mass + better >= goal) {
+      end = middle;
+    } else {
+      mass += better;
+      first = middle;
+    }
+  }
+  std::sort(first, end, before);
+  while (first + 1 != end && (mass += row.p(*first, scale)) < goal) ++first;
+  return *first;
 }
 
 }  // namespace ocelli

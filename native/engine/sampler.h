@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/sample.h"
+#include "engine/logits.h"
 #include "engine/request.h"
 
 namespace ocelli {
@@ -19,15 +20,21 @@ class Sampler {
   SampleResult logprobs(const float* logits, int32_t token, int32_t top);
 
  private:
+  SampleResult describe(int32_t token, int32_t top);
+  // Whether penalties, biases or masks change this sequence's next row.
+  static bool modifies(const Sequence& sequence);
   void apply_penalties(const Sequence& sequence);
   void apply_masks(const Sequence& sequence);
-  int32_t greedy() const;
-  int32_t draw(const Sequence& sequence);
+  int32_t draw(LogitRow& row, const Sequence& sequence);
+  // The last, from the best on, of the smallest set of order_ whose mass reaches `goal`.
+  int32_t cut_at(const LogitRow& row, float scale, double goal);
 
   int32_t vocab_;
-  std::vector<float> row_;
-  std::vector<int32_t> order_;
-  std::vector<float> probability_;
+  LogitRow raw_, own_;  // as the model gave them; with penalties and masks
+  std::vector<float> modified_;
+  std::vector<int32_t> order_, scratch_;
+  std::vector<uint32_t> seen_;  // [vocab]: which round saw the token last
+  uint32_t round_ = 0;
 };
 
 // A uniform number in [0, 1) with 53 bits: Philox4x32-10 (Salmon et al., 2011) keyed by seed, counted by (stream,
