@@ -22,6 +22,7 @@ export async function answer(
 ): Promise<Answer> {
   const started = performance.now();
   const status = new StatusLine();
+  const visible = stream && process.stdout.isTTY === true;
   let first: number | undefined;
   let tokens = 0;
   let text = '';
@@ -39,11 +40,9 @@ export async function answer(
           // Where a prompt ends with a colon, an answer begins with a space.
           const more = text === '' ? output.text.trimStart() : output.text;
           text += more;
-          if (!stream) status.show(`${tokens} tokens`);
-          else if (more !== '') {
-            status.clear();
-            print(more);
-          }
+          if (!visible) status.show(`${tokens} tokens`);
+          else if (more !== '') status.clear();
+          if (stream) print(more);
         }
         return parts.result;
       },

@@ -1,9 +1,9 @@
 /** `ocelli chat` without a question: a line at a time, on a terminal or from a pipe. */
 import { createInterface } from 'node:readline';
-import type { LLM, Message, SamplingOptions } from '../index';
+import { decodeImage, type LLM, type Message, type SamplingOptions } from '../index';
 import { answer, noteTiming } from './answer';
-import { errorJson, errorLine, Failed, pressInterrupt } from './outcome';
-import { checkPicture, userMessage } from './pictures';
+import { errorJson, errorLine, Failed, pressInterrupt, UsageError } from './outcome';
+import { checkPicture, readPicture, userMessage } from './pictures';
 import { faint, note, printJson } from './terminal';
 
 export interface ConversationOptions {
@@ -31,7 +31,9 @@ export async function converse(llm: LLM, options: ConversationOptions): Promise<
     lines.prompt();
   }
   let failed = false;
+  let asked = false;
   for await (const line of lines) {
+    asked = true;
     try {
       if ((await conversation.take(line.trim())) === 'quit') break;
     } catch (e) {
@@ -42,6 +44,7 @@ export async function converse(llm: LLM, options: ConversationOptions): Promise<
     if (terminal) lines.prompt();
   }
   lines.close();
+  if (!asked && !terminal) throw new UsageError('Expected a question as the last argument or on standard input');
   // Someone at a terminal saw the error and went on; a script has only the exit code.
   if (failed && !terminal) throw new Failed();
 }
@@ -80,6 +83,7 @@ class Conversation {
   /** A picture beyond what one prompt takes begins a new conversation: most models know one picture at a time. */
   private async addPicture(name: string): Promise<void> {
     await checkPicture(name);
+    await decodeImage(await readPicture(name));
     const { multimodalConfig } = this.llm.modelConfig;
     const limit = multimodalConfig?.limitPerPrompt.image ?? 1;
     if (this.picturesSent + this.pending.length + 1 > limit) {
@@ -100,6 +104,10 @@ class Conversation {
       this.pending = [];
       if (options.json) printJson(result);
       else noteTiming(result);
+    } catch (e) {
+      // A picture that cannot be used would fail every further question.
+      this.pending = [];
+      throw e;
     } finally {
       this.answering = false;
     }

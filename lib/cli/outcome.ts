@@ -1,5 +1,8 @@
 /** How a command ends: exit codes, the line that says what went wrong, and Ctrl-C. */
+import { debuglog } from 'node:util';
 import { OcelliError } from '../errors';
+
+const debug = debuglog('ocelli');
 
 export const exitCodes = { done: 0, error: 1, usage: 2, interrupted: 130 } as const;
 
@@ -17,8 +20,9 @@ export function exitCodeOf(e: unknown): number {
   return e instanceof UsageError ? exitCodes.usage : exitCodes.error;
 }
 
-/** What, why and what to do, in one line. */
+/** What, why and what to do, in one line. NODE_DEBUG=ocelli shows where it comes from. */
 export function errorLine(e: unknown): string {
+  debug('%O', e);
   const { message, hint, code } = describe(e);
   const text = /[.!?]$/.test(message) ? message : `${message}.`;
   return `ocelli: ${[text, hint, code && `(${code})`].filter(Boolean).join(' ')}`.replace(/\s*\n\s*/g, ' ');

@@ -81,6 +81,21 @@ test('a conversation from a pipe: one answer per line, errors on the way, comman
   expect(status).toBe(1);
 });
 
+test('a picture that cannot be used does not spoil the questions after it', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'ocelli-chat-'));
+  const text = join(folder, 'text.png');
+  writeFileSync(text, 'This is no picture.');
+  const input = `${howMany}\n/image ${text}\n/image ${circles}\n${howMany}\n`;
+  const { status, stdout, stderr } = run(['chat', text], { input });
+  rmSync(folder, { recursive: true });
+  expect([status, stdout]).toEqual([1, 'Four.\n']);
+  expect(stderr.match(/ERR_IMAGE_FORMAT/g)).toHaveLength(2);
+});
+
+test('no question at all is wrong usage', () => {
+  expect(run(['chat', circles], { input: '' })).toMatchObject({ status: 2, stdout: '' });
+});
+
 test('a conversation in JSON: a line per answer; the second prompt holds the first answer', () => {
   const input = `${howMany}\nIs there a purple heart?\n`;
   const { status, stdout } = run(['chat', circles, '--json'], { input });
