@@ -149,7 +149,7 @@ class Decoder {
         frame.variables.push_back(place_shared(variable));
       } else if (variable.space == Space::kParam && function->entry && i < function->params.size()) {
         const size_t at = aligned(kernel_->param_bytes, align);
-        kernel_->params.push_back(at);
+        kernel_->params.push_back({at, static_cast<size_t>(variable.bytes)});
         kernel_->param_bytes = at + static_cast<size_t>(variable.bytes);
         frame.variables.push_back(at);
       } else {

@@ -21,12 +21,6 @@ std::unique_ptr<Kernel> decode(const Module& module, const std::string& entry, c
 
 class Decoder;
 
-// A piece of local memory, the same in each lane.
-struct Place {
-  size_t at = 0;
-  size_t bytes = 0;
-};
-
 // One instruction on its way.
 class Decoding {
  public:

@@ -188,22 +188,25 @@ std::vector<std::string> Program::kernels() const {
   return names;
 }
 
-void Program::put(Launch* launch, size_t i, const void* argument, size_t bytes) {
-  const Kernel& kernel = *launch->kernel;
-  const std::vector<size_t>& params = kernel.params;
-  const size_t end = i + 1 < params.size() ? params[i + 1] : kernel.param_bytes;
-  if (i >= params.size() || params[i] + bytes > end) {
-    throw Error("ERR_PTX", "Expected " + std::to_string(params.size()) + " arguments of the parameters' sizes for " +
-                               kernel.name + " but received " + std::to_string(bytes) + " bytes for argument " +
-                               std::to_string(i));
+Launch Program::launch_of(const std::string& name, Dim3 grid, Dim3 block, size_t dynamic_shared,
+                          const std::vector<std::vector<uint8_t>>& arguments) {
+  Launch made;
+  made.kernel = &kernel(name);
+  made.grid = grid;
+  made.block = block;
+  made.dynamic_shared = dynamic_shared;
+  made.params.resize(made.kernel->param_bytes);
+  const std::vector<Place>& params = made.kernel->params;
+  std::string wanted, given;
+  bool same = params.size() == arguments.size();
+  for (size_t i = 0; i < params.size(); i++) {
+    wanted += " " + std::to_string(params[i].bytes);
+    same = same && arguments[i].size() == params[i].bytes;
+    if (same) std::memcpy(made.params.data() + params[i].at, arguments[i].data(), params[i].bytes);
   }
-  std::memcpy(launch->params.data() + params[i], argument, bytes);
-}
-
-void Program::expect_count(const Launch& launch, size_t count) {
-  if (count == launch.kernel->params.size()) return;
-  throw Error("ERR_PTX", "Expected " + std::to_string(launch.kernel->params.size()) + " arguments for " +
-                             launch.kernel->name + " but received " + std::to_string(count));
+  for (const std::vector<uint8_t>& argument : arguments) given += " " + std::to_string(argument.size());
+  if (!same) throw Error("ERR_PTX", "Expected arguments of" + wanted + " bytes for " + name + " but received" + given);
+  return made;
 }
 
 Report execute(Arena& arena, const Launch& launch, const Options& options) {

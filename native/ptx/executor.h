@@ -25,22 +25,18 @@ class Program {
   // Arguments are as wide as the kernel's parameters: Address, int32_t, float, ...
   template <class... A>
   Launch launch(const std::string& name, Dim3 grid, Dim3 block, size_t dynamic_shared, const A&... arguments) {
-    Launch made;
-    made.kernel = &kernel(name);
-    made.grid = grid;
-    made.block = block;
-    made.dynamic_shared = dynamic_shared;
-    made.params.resize(made.kernel->param_bytes);
-    size_t i = 0;
-    (put(&made, i++, &arguments, sizeof arguments), ...);
-    expect_count(made, i);
-    return made;
+    std::vector<std::vector<uint8_t>> values;
+    const auto add = [&](const void* bytes, size_t size) {
+      values.emplace_back(static_cast<const uint8_t*>(bytes), static_cast<const uint8_t*>(bytes) + size);
+    };
+    (add(&arguments, sizeof arguments), ...);
+    return launch_of(name, grid, block, dynamic_shared, values);
   }
+  // The same with the arguments' bytes. Throws ERR_PTX where their count or sizes are not the kernel's.
+  Launch launch_of(const std::string& name, Dim3 grid, Dim3 block, size_t dynamic_shared,
+                   const std::vector<std::vector<uint8_t>>& arguments);
 
  private:
-  static void put(Launch* launch, size_t i, const void* argument, size_t bytes);
-  static void expect_count(const Launch& launch, size_t count);
-
   Arena& arena_;
   Module module_;
   std::vector<Address> globals_;

@@ -46,6 +46,12 @@ struct Inst {
   int source_line = 0;
 };
 
+// A piece of parameter or local memory.
+struct Place {
+  size_t at = 0;
+  size_t bytes = 0;
+};
+
 // A kernel with every function that it calls. Immutable once decoded.
 struct Kernel {
   std::string name;
@@ -59,7 +65,7 @@ struct Kernel {
   size_t shared_bytes = 0;  // static
   std::vector<std::pair<size_t, size_t>>
       shared_gaps;             // [begin, end) between static variables: touching them is a fault
-  std::vector<size_t> params;  // the offset of each
+  std::vector<Place> params;
 };
 
 // Dynamic shared memory begins here, above any static variable, so that its address does not depend on the launch.
