@@ -94,6 +94,40 @@ __device__ inline void write_run(const Rows& rows, long long begin, int column, 
   }
 }
 
+// The same for four values.
+__device__ inline void read_four(const Rows& rows, long long begin, int column, float (&values)[4]) {
+  if (rows.vectors && column + 4 <= rows.width) {
+    if (rows.format == kF32) {
+      const float4 four = *reinterpret_cast<const float4*>(static_cast<const float*>(rows.data) + begin + column);
+      values[0] = four.x, values[1] = four.y, values[2] = four.z, values[3] = four.w;
+      return;
+    }
+    const uint2 words = *reinterpret_cast<const uint2*>(static_cast<const uint16_t*>(rows.data) + begin + column);
+    const float2 low = unpack(rows.format, words.x), high = unpack(rows.format, words.y);
+    values[0] = low.x, values[1] = low.y, values[2] = high.x, values[3] = high.y;
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < 4; i++) values[i] = column + i < rows.width ? read(rows, begin + column + i) : 0.f;
+}
+
+__device__ inline void write_four(const Rows& rows, long long begin, int column, const float (&values)[4]) {
+  if (rows.vectors && column + 4 <= rows.width) {
+    if (rows.format == kF32) {
+      *reinterpret_cast<float4*>(static_cast<float*>(rows.data) + begin + column) =
+          make_float4(values[0], values[1], values[2], values[3]);
+    } else {
+      *reinterpret_cast<uint2*>(static_cast<uint16_t*>(rows.data) + begin + column) =
+          make_uint2(pack(rows.format, values[0], values[1]), pack(rows.format, values[2], values[3]));
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    if (column + i < rows.width) write(rows, begin + column + i, values[i]);
+  }
+}
+
 __device__ inline float warp_sum(float value) {
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(~0u, value, step);

@@ -61,6 +61,9 @@ int count_of(const Rows& rows);
 // Blocks of kElementThreads for one thread per run of eight values.
 uint32_t element_blocks(const Rows& rows);
 
+// Columns of a packed weight's rows: k rounded up to whole slices, zeros behind k.
+constexpr int64_t packed_width(int64_t k) { return (k + kSliceK - 1) / kSliceK * kSliceK; }
+
 // "gelu" and its kin as kernels know them (activation.cuh); 0 where there is none.
 int activation_code(const std::string& kind);
 

@@ -85,6 +85,11 @@ uint8_t* checked(Warp& warp, Space space, int lane, uint64_t address, int bytes,
   return found.data + found.at;
 }
 
+Waste& waste_of(Warp& warp) {
+  const Inst& inst = warp.current();
+  return warp.block->report->waste[inst.source_line > 0 ? inst.source_line : inst.line];
+}
+
 uint8_t* scrap() {
   static thread_local uint8_t bytes[64];
   std::fill(bytes, bytes + sizeof bytes, 0xa5);
@@ -138,6 +143,7 @@ void count_shared(Warp& warp, Mask mask, const uint64_t* address, int bytes) {
       }
     }
     counters.shared_wavefronts += wavefronts;
+    if (wavefronts > 1) waste_of(warp).bank_conflicts += wavefronts - 1;
     counters.shared_wavefronts_needed += wavefronts > 0;
   }
 }
@@ -162,7 +168,9 @@ void count_global(Warp& warp, Mask mask, const uint64_t* address, int bytes) {
   }
   counters.global_requests++;
   counters.global_sectors += sectors;
-  counters.global_sectors_needed += (unique * bytes + 31) / 32;
+  const int needed = (unique * bytes + 31) / 32;
+  counters.global_sectors_needed += needed;
+  if (sectors > needed) waste_of(warp).sectors += sectors - needed;
 }
 
 }  // namespace ptx

@@ -64,7 +64,7 @@ struct Kernel {
   size_t local_bytes = 0;   // per lane
   size_t shared_bytes = 0;  // static
   std::vector<std::pair<size_t, size_t>>
-      shared_gaps;             // [begin, end) between static variables: touching them is a fault
+      shared_gaps;  // [begin, end) between static variables: touching them is a fault
   std::vector<Place> params;
 };
 

@@ -45,6 +45,15 @@ void Report::merge(const Report& other) {
   }
 }
 
+std::string Report::waste_text() const {
+  std::string text;
+  for (const auto& [line, waste] : waste) {
+    text += "line " + std::to_string(line) + ": " + std::to_string(waste.bank_conflicts) + " bank conflicts, " +
+            std::to_string(waste.sectors) + " sectors too many\n";
+  }
+  return text;
+}
+
 std::string Report::text() const {
   std::string text;
   for (const Finding& finding : findings) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -51,9 +52,16 @@ struct Counters {
   void add(const Counters& other);
 };
 
+// What one line of the source costs beyond its need.
+struct Waste {
+  uint64_t bank_conflicts = 0;
+  uint64_t sectors = 0;
+};
+
 struct Report {
   std::vector<Finding> findings;
   Counters counters;
+  std::map<int, Waste> waste;  // by line of the source, or of the PTX where that is not known
 
   bool clean() const { return findings.empty(); }
   bool has(Fault fault) const;
@@ -61,6 +69,7 @@ struct Report {
   void add(Fault fault, const std::string& kernel, int line, int source_line, const std::string& detail);
   void merge(const Report& other);  // findings; not the counters
   std::string text() const;         // one line per finding
+  std::string waste_text() const;   // one line per line that wastes
 };
 
 }  // namespace ptx

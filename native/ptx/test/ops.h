@@ -34,11 +34,13 @@ class Bench : public cuda::Queue {
                                        arguments.values());
     const Report report = expect_proof(arena, launch, what_);
     counters.add(report.counters);
+    waste = report.waste_text();
     launches++;
   }
 
   Arena arena;
   Counters counters;
+  std::string waste;  // of the last launch
   int launches = 0;
 
  private:

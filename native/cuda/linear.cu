@@ -1,0 +1,207 @@
+// y [M, N] = act(x [M, K] w^T + bias), w packed as rows of a multiple of 64 columns, zeros behind K.
+//
+// 16-bit x and w of one format: tensor cores (Ampere's mma.sync, which runs on everything since). Per tile and slice of
+// 64 columns: 2 * 64 * (m + n) bytes in, m * n / 32 mma. Bound by memory at few rows (w passes once: 2 N K bytes) and
+// by the tensor cores from about 300 rows on (A100: 312 TFLOP/s over 2 TB/s). Any other pair: plain f32 arithmetic,
+// each value widened.
+#ifdef __CUDACC__
+#include "cuda/activation.cuh"
+#include "cuda/mma.cuh"
+
+namespace ocelli {
+namespace cuda {
+
+template <int kFormat, class Tile>
+__device__ void linear_tile(const Rows& x, const uint16_t* w, int n_total, int k_total, const Rows& bias, int biased,
+                            int act, const Rows& y, int m_total) {
+  constexpr int kM = Tile::kM, kN = Tile::kN, kThreads = Tile::kThreads;
+  constexpr int kPartM = kM / Tile::kWarpsM / 16, kPartN = kN / Tile::kWarpsN / 8;  // of a warp, in fragments
+  extern __shared__ __align__(128) unsigned char shared[];
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int row0 = blockIdx.y * kM, column0 = blockIdx.x * kN;
+  const int warp_row = warp / Tile::kWarpsN * kPartM * 16, warp_column = warp % Tile::kWarpsN * kPartN * 8;
+  const int k_padded = (k_total + kSliceK - 1) / kSliceK * kSliceK, slices = k_padded / kSliceK;
+  const uint32_t base = shared_address(shared);
+
+  const auto fetch = [&](int slice) {
+    const uint32_t to_x = base + slice % kStages * Tile::kStageBytes, to_w = to_x + kM * 128;
+    for (int i = threadIdx.x; i < kM * 8; i += kThreads) {
+      const int row = i / 8, k = slice * kSliceK + i % 8 * 8;
+      const bool inside = row0 + row < m_total && k < k_total;
+      const uint16_t* from = static_cast<const uint16_t*>(x.data) + (inside ? offset_of(x, row0 + row) + k : 0);
+      copy_async(to_x + swizzled(row, i % 8), from, inside ? 16 : 0);
+    }
+    for (int i = threadIdx.x; i < kN * 8; i += kThreads) {
+      const int row = i / 8;
+      const bool inside = column0 + row < n_total;
+      const uint16_t* from =
+          w + (inside ? static_cast<size_t>(column0 + row) * k_padded + slice * kSliceK + i % 8 * 8 : 0);
+      copy_async(to_w + swizzled(row, i % 8), from, inside ? 16 : 0);
+    }
+  };
+
+  float sums[kPartM][kPartN][4] = {};
+  for (int slice = 0; slice < kStages - 1; slice++) {
+    if (slice < slices) fetch(slice);
+    commit_copies();
+  }
+  for (int slice = 0; slice < slices; slice++) {
+    wait_copies<kStages - 2>();
+    __syncthreads();  // this slice is there for all, and nobody reads the one before it any more
+    if (slice + kStages - 1 < slices) fetch(slice + kStages - 1);
+    commit_copies();
+    const uint32_t at_x = base + slice % kStages * Tile::kStageBytes, at_w = at_x + kM * 128;
+#pragma unroll
+    for (int k = 0; k < kSliceK / 16; k++) {
+      uint32_t a[kPartM][4], b[kPartN / 2][4];
+#pragma unroll
+      for (int i = 0; i < kPartM; i++) {
+        load_matrices(a[i], at_x + swizzled(warp_row + i * 16 + lane % 16, k * 2 + lane / 16));
+      }
+#pragma unroll
+      for (int j = 0; j < kPartN / 2; j++) {
+        load_matrices(b[j], at_w + swizzled(warp_column + j * 16 + lane / 16 * 8 + lane % 8, k * 2 + lane / 8 % 2));
+      }
+#pragma unroll
+      for (int i = 0; i < kPartM; i++) {
+#pragma unroll
+        for (int j = 0; j < kPartN; j++)
+          multiply<kFormat>(sums[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+      }
+    }
+  }
+
+  // Results go through shared memory, so that neighbouring lanes write neighbouring values.
+  __syncthreads();
+  constexpr int kStride = kN + kResultGap;
+  const float* results = reinterpret_cast<const float*>(shared);
+#pragma unroll
+  for (int i = 0; i < kPartM; i++) {
+#pragma unroll
+    for (int j = 0; j < kPartN; j++) {
+      const int row = warp_row + i * 16 + lane / 4, column = warp_column + j * 8 + lane % 4 * 2;
+      store_pair(base + (row * kStride + column) * 4, sums[i][j][0], sums[i][j][1]);
+      store_pair(base + ((row + 8) * kStride + column) * 4, sums[i][j][2], sums[i][j][3]);
+    }
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < kM * kN / 4; i += kThreads) {
+    const int row = i / (kN / 4), column = i % (kN / 4) * 4;
+    if (row0 + row >= m_total || column0 + column >= n_total) continue;
+    const float4 four = *reinterpret_cast<const float4*>(&results[row * kStride + column]);
+    float values[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      const int n = column0 + column + j;
+      if (n < n_total) values[j] = activate(act, biased ? values[j] + read(bias, n) : values[j]);
+    }
+    write_four(y, offset_of(y, row0 + row), column0 + column, values);
+  }
+}
+
+#define OCELLI_LINEAR(name, format, Tile)                                                            \
+  extern "C" __global__ void __launch_bounds__(Tile::kThreads)                                       \
+      name(Rows x, const uint16_t* w, int n, int k, Rows bias, int biased, int act, Rows y, int m) { \
+    linear_tile<format, Tile>(x, w, n, k, bias, biased, act, y, m);                                  \
+  }
+OCELLI_LINEAR(linear_bf16_decode, kBF16, DecodeTile)
+OCELLI_LINEAR(linear_bf16_middle, kBF16, MiddleTile)
+OCELLI_LINEAR(linear_bf16_prefill, kBF16, PrefillTile)
+OCELLI_LINEAR(linear_f16_decode, kF16, DecodeTile)
+OCELLI_LINEAR(linear_f16_middle, kF16, MiddleTile)
+OCELLI_LINEAR(linear_f16_prefill, kF16, PrefillTile)
+
+// Any x and w in f32: one chain of fmaf over k per result. The tiles are kept transposed, [k][row], with rows 66 words
+// apart: then the stores of 8 rows x 4 columns and the reads of pairs both hit every bank once.
+extern "C" __global__ void __launch_bounds__(kPlainThreads)
+    linear_plain(Rows x, Rows w, int n_total, Rows bias, int biased, int act, Rows y, int m_total) {
+  constexpr int kStride = kPlainTile + 2;
+  __shared__ __align__(16) float xs[kPlainSlice][kStride], ws[kPlainSlice][kStride];
+  const int row0 = blockIdx.y * kPlainTile, column0 = blockIdx.x * kPlainTile;
+  const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+  const int load_row = threadIdx.x / 4, load_k = threadIdx.x % 4 * 4;
+  float sums[4][4] = {};
+  for (int k0 = 0; k0 < x.width; k0 += kPlainSlice) {
+    float from_x[4] = {}, from_w[4] = {};
+    if (row0 + load_row < m_total) read_four(x, offset_of(x, row0 + load_row), k0 + load_k, from_x);
+    if (column0 + load_row < n_total) read_four(w, offset_of(w, column0 + load_row), k0 + load_k, from_w);
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      xs[load_k + i][load_row] = from_x[i];
+      ws[load_k + i][load_row] = from_w[i];
+    }
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < kPlainSlice; k++) {
+      if (k0 + k >= x.width) break;
+      const float2 a0 = *reinterpret_cast<const float2*>(&xs[k][ty * 2]),
+                   a1 = *reinterpret_cast<const float2*>(&xs[k][32 + ty * 2]);
+      const float2 b0 = *reinterpret_cast<const float2*>(&ws[k][tx * 2]),
+                   b1 = *reinterpret_cast<const float2*>(&ws[k][32 + tx * 2]);
+      const float a[4] = {a0.x, a0.y, a1.x, a1.y}, b[4] = {b0.x, b0.y, b1.x, b1.y};
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+#pragma unroll
+        for (int j = 0; j < 4; j++) sums[i][j] = fmaf(a[i], b[j], sums[i][j]);
+      }
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const int row = row0 + i / 2 * 32 + ty * 2 + i % 2;
+    if (row >= m_total) continue;
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      const int column = column0 + j / 2 * 32 + tx * 2 + j % 2;
+      if (column >= n_total) continue;
+      write(y, offset_of(y, row) + column, activate(act, biased ? sums[i][j] + read(bias, column) : sums[i][j]));
+    }
+  }
+}
+
+}  // namespace cuda
+}  // namespace ocelli
+#else
+#include "cuda/launch.h"
+
+namespace ocelli {
+namespace cuda {
+
+static uint32_t tiles(int count, int tile) { return static_cast<uint32_t>((count + tile - 1) / tile); }
+
+static void run_linear(const OpCall& call) {
+  const PackedMatrix& w = *call.in[1].packed;
+  const Rows x = rows_of(call.in[0]), y = rows_of(call.out[0]);
+  const bool biased = call.inputs > 2 && call.in[2].present();
+  const Rows bias = biased ? rows_of(call.in[2]) : y;
+  const int m = count_of(x), n = static_cast<int>(w.n), k = static_cast<int>(w.k);
+  int act = 0;
+  for (const auto& entry : call.attrs->strings) {
+    if (entry.first == "act") act = activation_code(entry.second);
+  }
+  const Format format = format_of(w.format);
+  // Tensor cores take chunks of eight values; K that is no multiple of eight is nobody's hidden size.
+  if (format == kF32 || format != x.format || !x.vectors || k % 8 != 0) {
+    const long long stride = packed_width(k);
+    const Rows rows{w.data, format, k, {1, 1, n}, 1, {0, 0, stride}};
+    launch("linear", "linear_plain", {tiles(n, kPlainTile), tiles(m, kPlainTile)}, {kPlainThreads}, 0, x, rows, n, bias,
+           biased ? 1 : 0, act, y, m);
+    return;
+  }
+  const auto run = [&](const char* bf16, const char* f16, auto tile) {
+    using Tile = decltype(tile);
+    launch("linear", format == kBF16 ? bf16 : f16, {tiles(n, Tile::kN), tiles(m, Tile::kM)}, {Tile::kThreads},
+           Tile::kSharedBytes, x, w.data, n, k, bias, biased ? 1 : 0, act, y, m);
+  };
+  if (m <= DecodeTile::kM) return run("linear_bf16_decode", "linear_f16_decode", DecodeTile{});
+  if (m <= kMiddleRows) return run("linear_bf16_middle", "linear_f16_middle", MiddleTile{});
+  run("linear_bf16_prefill", "linear_f16_prefill", PrefillTile{});
+}
+
+extern const OpImpl linear;
+const OpImpl linear = {run_linear, nullptr};
+
+}  // namespace cuda
+}  // namespace ocelli
+#endif

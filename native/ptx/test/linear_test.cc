@@ -1,0 +1,165 @@
+// linear: tensor cores and plain, CUDA against the reference, and the facts of the main loop that hold on any GPU.
+#include "ptx/test/ops.h"
+
+namespace ocelli {
+namespace ref {
+extern const OpImpl linear;
+}
+}  // namespace ocelli
+
+namespace {
+
+using namespace ocelli;
+using namespace ocelli::ptx;
+
+struct Shape {
+  int m, n, k;
+};
+
+struct Outcome {
+  std::vector<float> y;
+  Counters counters;
+  std::string waste;
+};
+
+Outcome run(const Shape& shape, DType x_dtype, DType w_dtype, DType y_dtype, bool biased, const char* act,
+            const Both& x, const Both& w) {
+  const std::string what = "linear " + std::to_string(shape.m) + " x " + std::to_string(shape.n) + " x " +
+                           std::to_string(shape.k) + ", x " + name_of(x_dtype) + ", w " + name_of(w_dtype) +
+                           (biased ? ", bias" : "");
+  const Both bias = noise({shape.n}, 3, DType::kF32);
+  Pool pool(1);
+  Attrs attrs;
+  if (act != nullptr) attrs.strings = {{"act", act}};
+  OpCall call;
+  call.path = what.c_str();
+  call.attrs = &attrs;
+  call.pool = &pool;
+  call.inputs = biased ? 3 : 2;
+  call.outputs = 1;
+  const size_t count = static_cast<size_t>(shape.m) * shape.n;
+  std::vector<float> expected(count), magnitude(count), got(count);
+  Both out{{shape.m, shape.n}, y_dtype, {}, {}, {}, 0, 0};
+
+  // The reference, and what the products of a result add up to without their signs: errors are shares of that.
+  Both x_abs = x, w_abs = w, bias_abs = bias;
+  for (Both* both : {&x_abs, &w_abs, &bias_abs}) {
+    for (float& value : both->values) value = std::fabs(value);
+  }
+  const auto refer = [&](Both& from, Both& weights, Both& shift, std::vector<float>* to) {
+    PackedMatrix packed{shape.n, shape.k, DType::kF32, weights.values.data(), weights.values.size() * 4};
+    Tensor in[3] = {view(from, from.values.data(), DType::kF32), {}, view(shift, shift.values.data(), DType::kF32)};
+    in[1].packed = &packed;
+    Tensor result = view(out, to->data(), DType::kF32);
+    call.in = in;
+    call.out = &result;
+    ref::linear.run(call);
+  };
+  Both x_copy = x, w_copy = w, bias_copy = bias;
+  refer(x_copy, w_copy, bias_copy, &expected);
+  const Attrs with_act = attrs;
+  attrs.strings.clear();
+  refer(x_abs, w_abs, bias_abs, &magnitude);
+  attrs = with_act;
+
+  Bench bench(what);
+  const int64_t width = cuda::packed_width(shape.k);
+  std::vector<uint8_t> rows(static_cast<size_t>(shape.n * width * size_of(w_dtype)));
+  for (int64_t n = 0; n < shape.n; n++) {
+    for (int64_t k = 0; k < shape.k; k++) write_element(rows.data(), w_dtype, n * width + k, w.values[n * shape.k + k]);
+  }
+  PackedMatrix packed{shape.n, shape.k, w_dtype, reinterpret_cast<void*>(bench.arena.upload(rows)), rows.size()};
+  Tensor in[3] = {view(x, reinterpret_cast<void*>(bench.arena.upload(x.plain)), x_dtype),
+                  {},
+                  view(bias, reinterpret_cast<void*>(bench.arena.upload(bias.plain)), DType::kF32)};
+  in[1].packed = &packed;
+  const ptx::Address to = bench.arena.allocate(count * size_of(y_dtype));
+  Tensor result = view(out, reinterpret_cast<void*>(to), y_dtype);
+  call.in = in;
+  call.out = &result;
+  cuda::linear.run(call);
+  std::vector<uint8_t> bytes(count * size_of(y_dtype));
+  bench.arena.read(bytes.data(), to, bytes.size());
+  size_t worst = 0;
+  double most = 0;
+  for (size_t i = 0; i < count; i++) {
+    got[i] = read_element(bytes.data(), y_dtype, static_cast<int64_t>(i));
+    // A chain of k sums in f32, as a naive kernel makes it, is off by at most k / 2 units of 2^-24 of the magnitude and
+    // by about the square root of that; twice the latter, and the activation's own few units.
+    const double allowed = magnitude[i] * (2 * std::sqrt(shape.k) + 8) * 0x1p-24 + last_place(y_dtype, expected[i]);
+    const double ratio = std::fabs(static_cast<double>(got[i]) - expected[i]) / allowed;
+    if (ratio > most || std::isnan(ratio)) most = std::isnan(ratio) ? INFINITY : ratio, worst = i;
+  }
+  expect(most <= 1,
+         what + ": error " + std::to_string(most) + " times what it may be, the worst at " + std::to_string(worst) +
+             (count == 0 ? "" : ": " + std::to_string(got[worst]) + " for " + std::to_string(expected[worst])));
+  return {got, bench.counters, bench.waste};
+}
+
+Outcome run(const Shape& shape, DType x_dtype, DType w_dtype, DType y_dtype, bool biased = false,
+            const char* act = nullptr) {
+  return run(shape, x_dtype, w_dtype, y_dtype, biased, act, noise({shape.m, shape.k}, 1, x_dtype),
+             noise({shape.n, shape.k}, 2, w_dtype));
+}
+
+// Main loop and results: no bank conflicts; 16 bytes a lane of whole sectors; as many mma as the tiles need.
+void facts(const char* what, const Outcome& outcome, uint64_t mma) {
+  const Counters& counters = outcome.counters;
+  expect(counters.bank_conflicts() == 0,
+         std::string(what) + ": " + std::to_string(counters.bank_conflicts()) + " bank conflicts\n" + outcome.waste);
+  expect(counters.global_sectors == counters.global_sectors_needed,
+         std::string(what) + ": " + std::to_string(counters.global_sectors) + " sectors for " +
+             std::to_string(counters.global_sectors_needed) + "\n" + outcome.waste);
+  expect(counters.mma == mma,
+         std::string(what) + ": " + std::to_string(counters.mma) + " mma for " + std::to_string(mma));
+}
+
+void tensor_cores() {
+  for (DType dtype : {DType::kBF16, DType::kF16}) {
+    for (const Shape& shape : {Shape{0, 64, 64}, Shape{1, 64, 64}, Shape{1, 8, 8}, Shape{16, 65, 72},
+                               Shape{5, 130, 200}, Shape{17, 64, 64}, Shape{64, 63, 328}, Shape{65, 72, 128}}) {
+      run(shape, dtype, dtype, dtype, true, "silu");
+      run(shape, dtype, dtype, DType::kF32);
+    }
+    run({257, 130, 136}, dtype, dtype, dtype, true, "gelu");
+  }
+  facts("decode tile", run({16, 64, 256}, DType::kBF16, DType::kBF16, DType::kBF16), 8u * 16);
+  facts("middle tile", run({64, 128, 256}, DType::kBF16, DType::kBF16, DType::kBF16), 4u * 16 * 16);
+  facts("prefill tile", run({384, 128, 192}, DType::kBF16, DType::kBF16, DType::kBF16), 24u * 16 * 12);
+}
+
+// One row has the same bits alone, among 16, 64 and 300 others.
+void same_bits() {
+  constexpr int kN = 72, kK = 328;
+  const Both w = noise({kN, kK}, 2, DType::kBF16);
+  const Both all = noise({300, kK}, 1, DType::kBF16);
+  std::vector<float> row;
+  for (int m : {300, 65, 17, 16, 1}) {
+    const std::vector<float> part(all.values.begin(), all.values.begin() + m * kK);
+    const Outcome outcome = run({m, kN, kK}, DType::kBF16, DType::kBF16, DType::kF32, false, nullptr,
+                                floats({m, kK}, part, DType::kBF16), w);
+    const std::vector<float> first(outcome.y.begin(), outcome.y.begin() + kN);
+    if (row.empty()) row = first;
+    expect(row == first, "linear: row 0 of " + std::to_string(m) + " has the bits it has among 300");
+  }
+}
+
+void plain() {
+  for (const Shape& shape : {Shape{0, 3, 3}, Shape{1, 1, 1}, Shape{3, 65, 17}, Shape{64, 64, 64}, Shape{65, 7, 130}}) {
+    run(shape, DType::kF32, DType::kF32, DType::kF32, true, "quick_gelu");
+    run(shape, DType::kF32, DType::kBF16, DType::kF32);
+    run(shape, DType::kBF16, DType::kF16, DType::kBF16, true);
+  }
+  const Counters counters = run({64, 64, 64}, DType::kF32, DType::kF32, DType::kF32).counters;
+  expect(counters.bank_conflicts() == 0, "plain: " + std::to_string(counters.bank_conflicts()) + " bank conflicts");
+}
+
+void body() {
+  tensor_cores();
+  same_bits();
+  plain();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return run_test("linear", argc, argv, body); }
