@@ -43,7 +43,7 @@ const mayInclude: Record<string, readonly string[]> = {
   ref: ['core'],
   cpu: ['core'],
   cuda: ['core'],
-  ptx: ['core', 'ref', 'image'],
+  ptx: ['core', 'ref', 'image', 'cuda'],
   engine: ['core'],
 };
 
