@@ -115,7 +115,8 @@ async function imageCosts(
 
 function inspectionText(i: Inspection): string {
   const { memory, images, parameters } = i;
-  const millions = (n: number): string => `${(n / 1e6).toFixed(n < 1e8 ? 2 : 0)} M`;
+  const millions = (n: number): string =>
+    n < 1e6 ? `${(n / 1e3).toFixed(0)} K` : `${(n / 1e6).toFixed(n < 1e8 ? 2 : 0)} M`;
   const split =
     parameters.encoders > 0 ? ` (text ${millions(parameters.text)}, encoder ${millions(parameters.encoders)})` : '';
   let text = `${i.name}: ${i.architecture}, ${i.dtype}\n\n`;

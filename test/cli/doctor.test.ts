@@ -1,5 +1,7 @@
 /** `ocelli doctor`, `ocelli inspect` and the demo: text and JSON. */
 import { spawnSync } from 'node:child_process';
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fixtureModels, root } from '../models/fixtures';
 import { run } from './run';
@@ -53,6 +55,18 @@ test('inspect: parameters, what a picture costs, memory; no weights read', () =>
   const text = run(['inspect', join(fixtureModels, 'llama'), '--dtype', 'float32']).stdout;
   expect(text).toContain('LlamaForCausalLM, float32');
   expect(text).toContain('none: a text model');
+});
+
+test('inspect needs configurations only; a picture costs what its size says', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'ocelli-inspect-'));
+  const fixture = join(fixtureModels, 'qwen2_vl');
+  for (const file of ['config.json', 'preprocessor_config.json']) copyFileSync(join(fixture, file), join(folder, file));
+  const tokens = (size: string) =>
+    JSON.parse(run(['inspect', folder, '--json', '--image-size', size]).stdout) as { images: object };
+  // A token is 2 x 2 merged patches of 14 pixels.
+  expect(tokens('56x56').images).toMatchObject({ example: { tokens: 4 } });
+  expect(tokens('112x56').images).toMatchObject({ example: { tokens: 8 } });
+  rmSync(folder, { recursive: true });
 });
 
 test('inspect --dump prints the traced programs', () => {
