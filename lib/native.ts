@@ -81,6 +81,10 @@ export interface EngineConfig {
   maxNumSeqs: number;
   maxNumBatchedTokens: number;
   maxModelLen: number;
+  /** Rows of logits per step. */
+  maxLogits: number;
+  /** How far back every layer looks at most; 0: some layer sees everything. */
+  window: number;
   blockSize: number;
   kvBlocks: number;
   kvDtype: 'f32' | 'bf16';

@@ -183,6 +183,8 @@ Napi::Value create_engine(const Napi::CallbackInfo& info) {
   config.scheduler.max_tokens = field(object, "maxNumBatchedTokens", 1, 1 << 24);
   config.scheduler.max_model_len = field(object, "maxModelLen", 1, INT32_MAX);
   config.scheduler.chunked_prefill = to_boolean(object.Get("enableChunkedPrefill"), "enableChunkedPrefill", true);
+  config.scheduler.max_logits = field(object, "maxLogits", 1, INT32_MAX);
+  config.scheduler.window = field(object, "window", 0, INT32_MAX);
   config.block_size = field(object, "blockSize", 1, kKvTile);
   if (kKvTile % config.block_size != 0)
     fail_argument("a divisor of " + std::to_string(kKvTile), "blockSize", std::to_string(config.block_size));

@@ -75,7 +75,7 @@ export function planMemory(
   });
   const rows: Record<string, number> = {
     T: maxNumBatchedTokens,
-    S: Math.min(maxNumBatchedTokens, Math.max(maxNumSeqs, minimumLogitRows)),
+    S: logitRows(maxNumSeqs, maxNumBatchedTokens),
     F: maxNumBatchedTokens,
   };
   const peakActivations = native.programPeak(programs[0]!, 'cpu', rows, threads);
@@ -122,6 +122,10 @@ export function planMemory(
   return plan;
 }
 
+function logitRows(maxNumSeqs: number, maxNumBatchedTokens: number): number {
+  return Math.min(maxNumBatchedTokens, Math.max(maxNumSeqs, minimumLogitRows));
+}
+
 /** The engine's configuration under a plan. */
 export function engineConfig(config: ModelConfig, traced: TracedModel, plan: MemoryPlan): EngineConfig {
   const { options } = config;
@@ -129,6 +133,8 @@ export function engineConfig(config: ModelConfig, traced: TracedModel, plan: Mem
     maxNumSeqs: plan.maxNumSeqs,
     maxNumBatchedTokens: plan.maxNumBatchedTokens,
     maxModelLen: plan.maxModelLen,
+    maxLogits: logitRows(plan.maxNumSeqs, plan.maxNumBatchedTokens),
+    window: traced.window,
     blockSize: plan.blockSize,
     kvBlocks: plan.kvBlocks,
     kvDtype: kvDtype(config),

@@ -73,6 +73,8 @@ export interface TracedModel {
   kvHeads: number;
   headDimK: number;
   headDimV: number;
+  /** How far back every layer looks at most; 0 where some layer sees everything. */
+  window: number;
   /** 0 for a text model. */
   featureWidth: number;
   positionAxes: number;
@@ -115,6 +117,7 @@ export function traceModel(modelClass: TraceableClass, config: object): TracedMo
     inputs: specs,
     vocabSize: typeof vocab === 'number' ? vocab : 0,
     ...kv,
+    window: widestWindow(text),
     featureWidth: featureWidth(main.trace),
     positionAxes: axes,
     placeholderTokenIds: Object.fromEntries(traces.flatMap((t) => [...t.trace.placeholders])),
@@ -252,6 +255,11 @@ function kvGroup(
     }
   }
   return { kvLayers: trace.kvShapes.length, kvHeads: first.heads, headDimK: first.headDimK, headDimV: first.headDimV };
+}
+
+function widestWindow(text: ProgramJson): number {
+  const windows = text.ops.filter((op) => op.op === 'attention_paged').map((op) => Number(op.attrs?.window ?? 0));
+  return windows.includes(0) ? 0 : Math.max(0, ...windows);
 }
 
 function dtypeOf(spec: InputSpec): ProgramDType {

@@ -27,7 +27,9 @@ void Engine::bind_step(const Step& step) {
     const Request& r = *q.request;
     const int32_t prompt = q.prompt_length();
     const int32_t end = s.start + s.count;
-    std::copy(q.blocks.begin(), q.blocks.end(), block_table_.begin() + i * max_blocks);
+    // A block that was given back is behind every window: what stands in its place is not read.
+    std::transform(q.blocks.begin(), q.blocks.end(), block_table_.begin() + i * max_blocks,
+                   [](int32_t block) { return std::max(block, 0); });
     const int32_t first_row = cu_rows_.back();
     sample_start_.push_back(static_cast<int64_t>(sample_rows_.size()));
     for (int32_t p = s.start; p < end; p++) {

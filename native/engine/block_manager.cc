@@ -50,10 +50,12 @@ bool BlockManager::grow(Sequence& sequence, int32_t tokens) {
   return true;
 }
 
+void BlockManager::drop(int32_t block) {
+  if (block >= 0 && --blocks_[block].references == 0) give(block);
+}
+
 void BlockManager::release(Sequence& sequence) {
-  for (auto it = sequence.blocks.rbegin(); it != sequence.blocks.rend(); ++it) {
-    if (--blocks_[*it].references == 0) give(*it);
-  }
+  for (auto it = sequence.blocks.rbegin(); it != sequence.blocks.rend(); ++it) drop(*it);
   sequence.blocks.clear();
   sequence.published = 0;
   sequence.computed = 0;
@@ -119,18 +121,41 @@ void BlockManager::adopt_prefix(Sequence& sequence) {
     if (b.references++ == 0) unlink(found->second);
     sequence.blocks.push_back(found->second);
   }
-  // A span that attends both ways is computed in one piece or not at all.
-  int32_t cached = static_cast<int32_t>(sequence.blocks.size()) * block_size_;
+  keep_whole_spans(sequence);
+}
+
+// A span that attends both ways is computed in one piece or not at all.
+void BlockManager::keep_whole_spans(Sequence& sequence) {
+  int32_t kept = static_cast<int32_t>(sequence.blocks.size()) * block_size_;
   for (auto it = sequence.request->atomic.rbegin(); it != sequence.request->atomic.rend(); ++it) {
-    if (cached > it->first && cached < it->first + it->second) cached = it->first;
-    cached -= cached % block_size_;
+    if (kept > it->first && kept < it->first + it->second) kept = it->first;
+    kept -= kept % block_size_;
   }
-  while (static_cast<int32_t>(sequence.blocks.size()) * block_size_ > cached) {
-    if (--blocks_[sequence.blocks.back()].references == 0) give(sequence.blocks.back());
+  while (static_cast<int32_t>(sequence.blocks.size()) * block_size_ > kept) {
+    drop(sequence.blocks.back());
     sequence.blocks.pop_back();
   }
   sequence.published = static_cast<int32_t>(sequence.blocks.size());
   sequence.computed = sequence.published * block_size_;
+}
+
+void BlockManager::share_prompt(Sequence& sequence, const Sequence& leader) {
+  if (!sequence.blocks.empty()) return;
+  const int32_t usable = std::min(leader.computed, std::min(sequence.prompt_length(), sequence.length() - 1));
+  for (int32_t i = 0; i < usable / block_size_; i++) {
+    // A windowed leader has given its first blocks back.
+    if (leader.blocks[i] >= 0) blocks_[leader.blocks[i]].references++;
+    sequence.blocks.push_back(leader.blocks[i]);
+  }
+  keep_whole_spans(sequence);
+}
+
+void BlockManager::release_below(Sequence& sequence, int32_t first) {
+  for (int32_t i = std::min(first / block_size_, static_cast<int32_t>(sequence.blocks.size())) - 1; i >= 0; i--) {
+    if (sequence.blocks[i] < 0) break;
+    drop(sequence.blocks[i]);
+    sequence.blocks[i] = -1;
+  }
 }
 
 void BlockManager::count_prefix(const Sequence& sequence) {
@@ -156,7 +181,9 @@ void BlockManager::publish(Sequence& sequence) {
 void BlockManager::verify(const std::vector<const Sequence*>& sequences) const {
   std::vector<int32_t> references(blocks_.size(), 0);
   for (const Sequence* s : sequences) {
-    for (int32_t b : s->blocks) references[b]++;
+    for (int32_t b : s->blocks) {
+      if (b >= 0) references[b]++;
+    }
   }
   int32_t unused = 0;
   for (size_t i = 0; i < blocks_.size(); i++) {

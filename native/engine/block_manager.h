@@ -28,6 +28,11 @@ class BlockManager {
   // Lets a sequence without blocks start from cached ones: sets blocks and computed. At least one token is left to
   // compute.
   void adopt_prefix(Sequence& sequence);
+  // The same from another output of the request, whose prompt is computed: full blocks of it become both's. Neither
+  // ever writes to a shared block: what follows the last full one each computes in blocks of its own.
+  void share_prompt(Sequence& sequence, const Sequence& leader);
+  // Gives back the blocks that hold only tokens below `first`: no later token looks at them.
+  void release_below(Sequence& sequence, int32_t first);
   // Once for each sequence that comes in with what it adopted.
   void count_prefix(const Sequence& sequence);
   // Makes the full blocks below sequence.computed findable.
@@ -44,6 +49,8 @@ class BlockManager {
                           int32_t count);
 
  private:
+  void drop(int32_t block);
+  void keep_whole_spans(Sequence& sequence);
   bool looks_up(const Sequence& sequence) const { return prefix_caching_ && sequence.request->prompt_logprobs < 0; }
   const Digest& key_of(Sequence& sequence, int32_t index) const;
   struct Block {

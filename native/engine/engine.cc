@@ -247,15 +247,8 @@ void Engine::add_request(const std::shared_ptr<Request>& request) {
   Active& active = active_[request->id];
   active.request = request;
   active.unfinished = request->n;
-  for (int32_t i = 0; i < request->n; i++) {
-    auto sequence = std::make_shared<Sequence>();
-    sequence->request = request;
-    sequence->index = i;
-    sequence->tokens = request->prompt;
-    sequence->tokens.reserve(request->prompt.size() + std::min(request->max_tokens, 4096));
-    active.sequences.push_back(sequence);
-    scheduler_.add(sequence);
-  }
+  active.sequences = sequences_of(request);
+  for (const auto& sequence : active.sequences) scheduler_.add(sequence);
 }
 
 void Engine::set_held(Active& active, bool held) {

@@ -58,12 +58,13 @@ enum class SequenceState : uint8_t { kWaiting, kRunning, kFinished };
 struct Sequence {
   std::shared_ptr<Request> request;
   int32_t index = 0;
+  std::weak_ptr<Sequence> leader;  // output 0 of the same request, for the others: they share its prompt's blocks
   SequenceState state = SequenceState::kWaiting;
   std::vector<int32_t> tokens;        // prompt, then what was generated
   int32_t computed = 0;               // tokens whose keys and values are in the cache
   int32_t prompt_reported = 0;        // prompt positions whose logprobs were emitted
   bool announced = false;             // the first scheduling was reported
-  std::vector<int32_t> blocks;        // block table
+  std::vector<int32_t> blocks;        // block table; -1: given back, no window reaches it any more
   int32_t published = 0;              // blocks that the prefix cache knows of
   std::vector<Digest> keys;           // chained content keys of full blocks, as far as asked for
   std::vector<int32_t> pinned;        // items whose features this sequence holds in the encoder cache
@@ -73,5 +74,8 @@ struct Sequence {
   int32_t prompt_length() const { return static_cast<int32_t>(request->prompt.size()); }
   int32_t generated() const { return length() - prompt_length(); }
 };
+
+// One sequence for each output of the request.
+std::vector<std::shared_ptr<Sequence>> sequences_of(const std::shared_ptr<Request>& request);
 
 }  // namespace ocelli

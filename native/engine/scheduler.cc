@@ -103,6 +103,7 @@ void Scheduler::preempt(const std::shared_ptr<Sequence>& sequence, Step* step) {
                               [&](const auto& s) { return s.sequence == sequence; });
   if (planned != step->sequences.end()) {
     step->rows -= planned->count;
+    step->logits -= planned->logits;
     step->sequences.erase(planned);
   }
   blocks_->release(*sequence);
@@ -116,9 +117,15 @@ Step Scheduler::schedule(const Ready& ready) {
   Step step;
   const int32_t budget = config_.max_tokens;
   auto place = [&](const std::shared_ptr<Sequence>& s, int32_t rows) {
+    // Spans that attend both ways and unchunked prompts cannot be cut: their logits may be more.
+    if (s->request->prompt_logprobs >= 0 && config_.chunked_prefill && s->request->atomic.empty()) {
+      while (rows > 1 && step.logits + logits_of(*s, rows) > config_.max_logits) rows--;
+    }
     if (rows <= 0 || !reserve(s, s->computed + rows, &step)) return 0;
-    step.sequences.push_back({s, s->computed, rows, s->computed + rows == s->length()});
+    const int32_t logits = logits_of(*s, rows);
+    step.sequences.push_back({s, s->computed, rows, s->computed + rows == s->length(), logits});
     step.rows += rows;
+    step.logits += logits;
     return rows;
   };
   // What found too little room beside others in the last step has all of this one to begin with.
@@ -148,15 +155,23 @@ Step Scheduler::schedule(const Ready& ready) {
     prefill -= place(s, rows_for(s, prefill_limit(*s), ready));
   }
   // Waiting ones come in while there is room for all of their tokens; a preempted one waits for the next step.
-  while (step.preempted.empty() && !waiting_.empty() && prefill > 0 && blocks_->free_blocks() > 0 &&
-         static_cast<int32_t>(running_.size()) < config_.max_sequences) {
-    std::shared_ptr<Sequence> s = waiting_.front();
-    blocks_->adopt_prefix(*s);
+  for (size_t next = 0; step.preempted.empty() && next < waiting_.size() && prefill > 0 && blocks_->free_blocks() > 0 &&
+                        static_cast<int32_t>(running_.size()) < config_.max_sequences;) {
+    std::shared_ptr<Sequence> s = waiting_[next];
+    if (waits_for_leader(*s)) {
+      next++;
+      continue;
+    }
+    if (std::shared_ptr<Sequence> leader = s->leader.lock(); leader && !leader->blocks.empty()) {
+      blocks_->share_prompt(*s, *leader);
+    } else {
+      blocks_->adopt_prefix(*s);
+    }
     if (blocks_->missing(*s, s->length()) > blocks_->free_blocks()) {
       blocks_->release(*s);
       break;
     }
-    waiting_.pop_front();
+    waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(next));
     s->state = SequenceState::kRunning;
     running_.insert(std::upper_bound(running_.begin(), running_.end(), s,
                                      [](const auto& a, const auto& b) { return comes_before(*a, *b); }),
@@ -165,6 +180,19 @@ Step Scheduler::schedule(const Ready& ready) {
     prefill -= place(s, rows_for(s, prefill_limit(*s), ready));
   }
   return step;
+}
+
+int32_t Scheduler::logits_of(const Sequence& sequence, int32_t rows) {
+  const int32_t end = sequence.computed + rows;
+  int32_t logits = end == sequence.length() ? 1 : 0;
+  if (sequence.request->prompt_logprobs < 0 || sequence.index != 0) return logits;
+  const int32_t first = std::max(sequence.computed, sequence.prompt_reported);
+  return logits + std::max(0, std::min(end, sequence.prompt_length() - 1) - first);
+}
+
+bool Scheduler::waits_for_leader(const Sequence& sequence) {
+  const std::shared_ptr<Sequence> leader = sequence.leader.lock();
+  return leader && leader->state != SequenceState::kFinished && leader->computed < leader->prompt_length();
 }
 
 std::vector<std::shared_ptr<Sequence>> Scheduler::yield() {
@@ -178,7 +206,23 @@ void Scheduler::advance(const Step& step) {
     if (s.sequence->state != SequenceState::kRunning) continue;
     s.sequence->computed = s.start + s.count;
     blocks_->publish(*s.sequence);
+    // The next row sees (computed - window, computed].
+    if (config_.window > 0) blocks_->release_below(*s.sequence, s.sequence->computed - config_.window + 1);
   }
+}
+
+std::vector<std::shared_ptr<Sequence>> sequences_of(const std::shared_ptr<Request>& request) {
+  std::vector<std::shared_ptr<Sequence>> sequences;
+  for (int32_t i = 0; i < request->n; i++) {
+    auto sequence = std::make_shared<Sequence>();
+    sequence->request = request;
+    sequence->index = i;
+    sequence->tokens = request->prompt;
+    sequence->tokens.reserve(request->prompt.size() + std::min(request->max_tokens, 4096));
+    if (i > 0) sequence->leader = sequences.front();
+    sequences.push_back(std::move(sequence));
+  }
+  return sequences;
 }
 
 void Scheduler::remove(const std::shared_ptr<Sequence>& sequence) {

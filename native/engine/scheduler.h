@@ -19,6 +19,10 @@ struct SchedulerConfig {
   bool chunked_prefill = true;
   // Rows of prompts that share a step with decoding sequences: bounds the gap between their tokens.
   int32_t mixed_prefill = 128;
+  // Rows of logits per step. Prompts that report log-probabilities have one per token and run in chunks of it.
+  int32_t max_logits = INT32_MAX;
+  // Where every layer looks back this far at most, blocks behind are given back; 0: none does.
+  int32_t window = 0;
 };
 
 struct ScheduledSequence {
@@ -26,12 +30,14 @@ struct ScheduledSequence {
   int32_t start = 0;    // first row's position
   int32_t count = 0;    // rows
   bool sample = false;  // the last row yields a token
+  int32_t logits = 0;   // rows of logits
 };
 
 struct Step {
   std::vector<ScheduledSequence> sequences;
   std::vector<std::shared_ptr<Sequence>> preempted;
   int32_t rows = 0;
+  int32_t logits = 0;
 };
 
 class Scheduler {
@@ -66,6 +72,10 @@ class Scheduler {
   int32_t rows_for(const std::shared_ptr<Sequence>& sequence, int32_t limit, const Ready& ready);
   // Blocks for the rows, preempting sequences behind `sequence` if need be.
   bool reserve(const std::shared_ptr<Sequence>& sequence, int32_t tokens, Step* step);
+  // Rows of logits that positions [start, start + rows) give.
+  static int32_t logits_of(const Sequence& sequence, int32_t rows);
+  // An output beside the first waits until that one has computed the prompt they share.
+  static bool waits_for_leader(const Sequence& sequence);
   void preempt(const std::shared_ptr<Sequence>& sequence, Step* step);
 
   SchedulerConfig config_;

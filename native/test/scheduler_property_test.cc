@@ -88,11 +88,7 @@ struct World {
       r->position_delta = -length / 2;
     }
     if (!admissible(*r)) return;
-    for (int32_t i = 0; i < r->n; i++) {
-      auto s = std::make_shared<Sequence>();
-      s->request = r;
-      s->index = i;
-      s->tokens = r->prompt;
+    for (const auto& s : sequences_of(r)) {
       live.push_back({s, {}});
       scheduler->add(s);
     }

@@ -199,9 +199,50 @@ step
 )"},
     {"outputs of one request are sequences of their own", R"(
 config tokens=16 block=4
-request a prompt=A*6 n=2 max=2
-step a.0:0+6* a.1:0+6*
-step a.0:6+1* a.1:6+1*
+request a prompt=A*3 n=2 max=2
+step a.0:0+3*
+step a.0:3+1* a.1:0+3*
+step a.1:3+1*
+)"},
+    {"outputs share the full blocks of their prompt and wait for the first to compute it", R"(
+config tokens=8 block=4 uncached mixed=8
+request a prompt=A*14 n=3 max=3
+request b prompt=B*2 max=1
+step a.0:0+8
+step a.0:8+6* b:0+2*
+state used=4
+step a.0:14+1* a.1:12+2* a.2:12+2*
+state used=6
+step a.0:15+1* a.1:14+1* a.2:14+1*
+step a.1:15+1* a.2:15+1*
+state running= waiting= used=0
+)"},
+    {"an output whose leader was preempted waits for it to come back", R"(
+config tokens=16 blocks=4 block=4 uncached mixed=16
+request a prompt=A*4 max=12 priority=1
+request b prompt=B*6 n=2 max=2 priority=2
+step a:0+4* b.0:0+6*
+state running=a,b.0 waiting=b.1
+)"},
+    {"prompts that report log-probabilities run in chunks of the logits that a step may have", R"(
+config tokens=16 logits=4 mixed=16
+request a prompt=A*10 max=1 logprobs
+request b prompt=B*3 max=1
+step a:0+4 b:0+3*
+step a:4+4
+step a:8+2*
+)"},
+    {"blocks behind the window of every layer are given back", R"(
+config tokens=8 block=4 window=6 uncached
+request a prompt=A*16 max=4
+step a:0+8
+state used=2
+step a:8+8*
+state used=2
+step a:16+1*
+step a:17+1*
+step a:18+1*
+state used=0
 )"},
     {"a span that attends both ways is never cut", R"(
 config tokens=8 block=4

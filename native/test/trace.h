@@ -1,6 +1,6 @@
 // Scheduler traces as text, replayed: one line, one event.
-//   config tokens=8 seqs=4 blocks=16 block=4 mixed=4 [unchunked] [uncached]
-//   request NAME prompt=A*6+P*4+B*2 [max=N] [priority=N] [n=N] [item=P@6+4] [span=6+4] [salt=S]
+//   config tokens=8 seqs=4 blocks=16 block=4 mixed=4 [logits=4] [window=8] [unchunked] [uncached]
+//   request NAME prompt=A*6+P*4+B*2 [max=N] [priority=N] [n=N] [logprobs] [item=P@6+4] [span=6+4] [salt=S]
 //     the prompt is made of texts: token i of text A is the same in every request; P is the picture that item= names
 //   ready P | lost P        the picture's features can be read; not any more (evicted)
 //   abort NAME
@@ -76,6 +76,8 @@ class Trace {
       if (key == "seqs") config.max_sequences = value;
       if (key == "mixed") config.mixed_prefill = value;
       if (key == "len") config.max_model_len = value;
+      if (key == "logits") config.max_logits = value;
+      if (key == "window") config.window = value;
       if (key == "blocks") blocks = value;
       if (key == "block") size = value;
       if (key == "unchunked") config.chunked_prefill = false;
@@ -97,6 +99,7 @@ class Trace {
       if (key == "max") r->max_tokens = std::stoi(value);
       if (key == "priority") r->priority = std::stoi(value);
       if (key == "n") r->n = std::stoi(value);
+      if (key == "logprobs") r->prompt_logprobs = 0;
       if (key == "salt") r->salt = digest_of(value);
       size_t plus = value.find('+');
       if (key == "span") r->atomic.push_back({std::stoi(value), std::stoi(value.substr(plus + 1))});
@@ -114,13 +117,9 @@ class Trace {
     } catch (const Error& e) {
       return e.code();
     }
-    for (int32_t i = 0; i < r->n; i++) {
-      auto s = std::make_shared<Sequence>();
-      s->request = r;
-      s->index = i;
-      s->tokens = r->prompt;
-      sequences_[name].push_back(s);
-      names_[s.get()] = r->n > 1 ? name + "." + std::to_string(i) : name;
+    sequences_[name] = sequences_of(r);
+    for (const auto& s : sequences_[name]) {
+      names_[s.get()] = r->n > 1 ? name + "." + std::to_string(s->index) : name;
       scheduler_->add(s);
     }
     return "";

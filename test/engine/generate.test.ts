@@ -230,3 +230,17 @@ test('the golden model gives the reference its tokens and log-probabilities, wit
   });
   await llm.dispose();
 });
+
+test('outputs of one prompt are computed from one copy of it, cached prefixes or not', async () => {
+  const params = { temperature: 2, seed: 3, n: 4, maxTokens: 6, ignoreEos: true };
+  const found = [];
+  for (const enablePrefixCaching of [true, false]) {
+    const llm = await LLM.load('demo', { enablePrefixCaching });
+    const output = await llm.generate(question('Describe the image.'), params);
+    found.push(output.outputs.map((o) => o.tokenIds));
+    // The prompt once, and of it for each of the others what follows its last full block of 16.
+    expect(llm.stats().promptTokens).toBe(75 + 3 * (75 % 16));
+    await llm.dispose();
+  }
+  expect(found[1]).toEqual(found[0]);
+});
