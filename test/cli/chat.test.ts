@@ -1,9 +1,10 @@
 /** `ocelli chat` through pipes: answers, JSON, conversations. */
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root } from '../models/fixtures';
-import { circles, howMany, run, samples } from './run';
+import { circles, howMany, main, run, samples } from './run';
 
 const ring = join(samples, 'red-ring.png');
 
@@ -109,4 +110,12 @@ test('a conversation in JSON: a line per answer; the second prompt holds the fir
   expect(first).toMatchObject({ text: 'Four.' });
   expect(second?.usage.imageTokens).toBe(64);
   expect(second?.usage.promptTokens).toBeGreaterThan(first?.usage.promptTokens as number);
+});
+
+test('a reader that has enough ends it in peace', () => {
+  const command = `'${process.execPath}' '${main}' chat '${circles}' 'Describe the image.' --ignore-eos --max-tokens 900`;
+  const { status, stdout, stderr } = spawnSync('bash', ['-c', `set -o pipefail; ${command} | head -c 9`], {
+    encoding: 'utf8',
+  });
+  expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: 'From left', stderr: '' });
 });

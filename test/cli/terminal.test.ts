@@ -63,3 +63,12 @@ test('Ctrl-C twice at once', async () => {
   expect(await terminal.ended).toBe(130);
   expect(performance.now() - pressed).toBeLessThan(1000);
 });
+
+test('Ctrl-C while the model is loading', async () => {
+  terminal = new Terminal(['chat', circles, howMany, ...slow.flags]);
+  await terminal.sees(/packing weights/);
+  const pressed = performance.now();
+  terminal.type(ctrlC);
+  expect(await terminal.ended).toBe(130);
+  expect(performance.now() - pressed).toBeLessThan(1000);
+});
