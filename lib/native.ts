@@ -218,14 +218,17 @@ export interface NativeBinding {
     symbols: Record<string, number>,
     options?: { taps?: string[]; kvDtype?: 'f32' | 'bf16' },
   ): Promise<RunResult>;
-  /** Runs one op on one backend (op tests): `ref`, `baseline`, `avx2`, `avx512`. `weights` marks the packed operand. */
+  /**
+   * Runs one op on one backend, for tests and measurements: `ref`, `baseline`, `avx2`, `avx512`. `packed`: the format that operand 1 is packed
+   * in; `seconds`: run as often as it has elements, and each run's time.
+   */
   runOp(
     backend: string,
     op: string,
     inputs: (NativeTensor | null)[],
     outShapes: { dtype: NativeDType; shape: number[] }[],
     attrs: Record<string, number | string | number[]>,
-    options?: { threads?: number; packed?: NativeDType; step?: NativeStep },
+    options?: { threads?: number; packed?: NativeDType; step?: NativeStep; seconds?: Float64Array },
   ): NativeTensor[];
   createEngine(model: ModelHandle, config: EngineConfig, onEvent: (event: EngineEvent) => void): EngineHandle;
   /** All or none. An error of one request has its `index`. */

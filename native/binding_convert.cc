@@ -1,4 +1,6 @@
 // JavaScript values to C++ and back: every argument is checked, every byte is copied at the call.
+#include <sys/mman.h>
+
 #include <cmath>
 #include <cstring>
 #include <new>
@@ -156,8 +158,14 @@ OwnedTensor::OwnedTensor(DType dtype, const std::vector<int64_t>& shape) {
     stride *= shape[i];
   }
   size_t bytes = static_cast<size_t>(tensor_.numel() * size_of(dtype)) + 64;
-  void* data = ::operator new(bytes, std::align_val_t(64));
-  bytes_ = std::shared_ptr<void>(data, [](void* p) { ::operator delete(p, std::align_val_t(64)); });
+  // Large ones lie as the engine's own memory does, so that what is measured here holds there.
+  constexpr size_t kHugePage = 2 << 20;
+  std::align_val_t alignment{bytes >= kHugePage ? kHugePage : 64};
+  void* data = ::operator new(bytes, alignment);
+  bytes_ = std::shared_ptr<void>(data, [alignment](void* p) { ::operator delete(p, alignment); });
+#ifdef MADV_HUGEPAGE
+  if (bytes >= kHugePage) madvise(data, bytes, MADV_HUGEPAGE);
+#endif
   std::memset(data, 0, bytes);
   tensor_.data = data;
 }

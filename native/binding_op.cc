@@ -1,5 +1,6 @@
 // runOp: one op on one backend, for tests and measurements.
 #include <algorithm>
+#include <chrono>
 
 #include "binding.h"
 #include "binding_program.h"
@@ -141,6 +142,18 @@ void to_step(Napi::Object object, int64_t rows, OpStep* step) {
   step->step.kv = &kv;
 }
 
+// Runs as often as `seconds` has elements and writes what each run took.
+void time_runs(const OpImpl* impl, const OpCall& call, Napi::Value seconds) {
+  if (!seconds.IsTypedArray() || seconds.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array)
+    fail_argument("a Float64Array", "options.seconds", "something else");
+  Napi::Float64Array array = seconds.As<Napi::Float64Array>();
+  for (size_t i = 0; i < array.ElementLength(); i++) {
+    auto start = std::chrono::steady_clock::now();
+    impl->run(call);
+    array[i] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+}
+
 Napi::Value run_op(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const Backend* backend = backend_named(to_string(info[0], "backend"));
@@ -202,7 +215,11 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
   size_t scratch_bytes = impl->scratch == nullptr ? 0 : impl->scratch(call);
   OwnedTensor scratch(DType::kU8, {static_cast<int64_t>(scratch_bytes)});
   call.scratch = scratch.tensor().data;
-  impl->run(call);
+  if (options.Get("seconds").IsUndefined()) {
+    impl->run(call);
+  } else {
+    time_runs(impl, call, options.Get("seconds"));
+  }
 
   if (op == Op::kv_store) {  // its results are the cache
     out = {step.k.tensor(), step.v.tensor()};

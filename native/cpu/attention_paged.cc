@@ -20,11 +20,15 @@ struct Pages final : KeyValueSource {
       : kv(cache), layer(at), blocks(table), head(kv_head) {}
 
   void locate(int64_t begin, int64_t end, const void** k, const void** v) const override {
-    for (int64_t p = begin; p < end; p++) {
-      int64_t block = blocks[p / kv.block_size];
-      int64_t row = (block * kv.kv_heads + head) * kv.block_size + p % kv.block_size;
-      k[p - begin] = static_cast<const char*>(layer.k) + row * kv.head_dim_k * size_of(kv.dtype);
-      v[p - begin] = static_cast<const char*>(layer.v) + row * kv.head_dim_v * size_of(kv.dtype);
+    int64_t bytes_k = kv.head_dim_k * size_of(kv.dtype);
+    int64_t bytes_v = kv.head_dim_v * size_of(kv.dtype);
+    for (int64_t p = begin; p < end;) {
+      int64_t inside = p % kv.block_size;
+      int64_t row = (blocks[p / kv.block_size] * static_cast<int64_t>(kv.kv_heads) + head) * kv.block_size + inside;
+      for (; inside < kv.block_size && p < end; inside++, row++, p++) {
+        *k++ = static_cast<const char*>(layer.k) + row * bytes_k;
+        *v++ = static_cast<const char*>(layer.v) + row * bytes_v;
+      }
     }
   }
 };

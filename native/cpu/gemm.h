@@ -11,13 +11,11 @@ namespace cpu {
 namespace OCELLI_ISA_NS {
 
 constexpr int kNR = 2 * kLanes;
-// Rows of the largest tile: what the registers hold as accumulators beside two columns and one broadcast.
-#if defined(OCELLI_ISA_avx512)
-constexpr int kMR = 12;
-constexpr int kAccumulators = 24;
-#elif defined(OCELLI_ISA_avx2)
+// Rows of the largest tile, whose accumulators fill the registers but for two columns and one broadcast; and how many
+// accumulators several panels at once may have, since wider reads and conversions need registers too.
+#if defined(OCELLI_ISA_avx2)
 constexpr int kMR = 6;
-constexpr int kAccumulators = 12;
+constexpr int kAccumulators = 8;
 #elif defined(OCELLI_ISA_baseline)
 constexpr int kMR = 4;  // without a fused multiply-add each product needs a register of its own
 constexpr int kAccumulators = 8;
@@ -61,16 +59,15 @@ struct Pairs {
 };
 #endif
 
-// c [MR][NP * kNR] = rows x columns over `steps` steps of k; with `resume` the chains go on from what c holds. Row i's
-// element of step s is a[s * AS + i * AR]; panel p begins at b + p * panel, and each step is `bs` elements further on.
-// `ahead`: bytes between what is read and what is prefetched.
-template <class Kind, int MR, int NP, int AS, int AR>
-inline __attribute__((always_inline)) void multiply_tile(const typename Kind::A* a, const typename Kind::B* b,
-                                                         int64_t panel, int64_t steps, int64_t ahead, bool resume,
-                                                         float* c) {
+// c (rows CS apart) = rows x columns over `steps` steps of k; with kResume the chains go on from what c holds. Row i's
+// part of step s is a[s * AS + i * AR]; panel p begins at b + p * panel. With kFetch the cache lines `ahead` bytes
+// behind those read now are prefetched. Not inlined: beside other code the compiler would spill accumulators.
+template <class Kind, int MR, int NP, int AS, int AR, int CS, bool kResume, bool kFetch>
+__attribute__((noinline)) void multiply_tile(const typename Kind::A* a, const typename Kind::B* b, int64_t panel,
+                                             int64_t steps, int64_t ahead, float* c) {
   Vec sum[MR][2 * NP];
   for (int i = 0; i < MR; i++) {
-    for (int j = 0; j < 2 * NP; j++) sum[i][j] = resume ? load(c + (i * 2 * NP + j) * kLanes) : zero();
+    for (int j = 0; j < 2 * NP; j++) sum[i][j] = kResume ? load(c + i * CS + j * kLanes) : zero();
   }
   for (int64_t s = 0; s < steps; s++) {
 #pragma GCC unroll 4
@@ -78,8 +75,10 @@ inline __attribute__((always_inline)) void multiply_tile(const typename Kind::A*
       const typename Kind::B* at = b + p * panel;
       auto left = Kind::column(at);
       auto right = Kind::column(at + kLanes * Kind::kStep);
-      for (int64_t line = 0; line < static_cast<int64_t>(kNR * Kind::kStep * sizeof(*at)); line += 64)
-        __builtin_prefetch(reinterpret_cast<const char*>(at) + ahead + line);
+      if constexpr (kFetch) {
+        for (int64_t line = 0; line < static_cast<int64_t>(kNR * Kind::kStep * sizeof(*at)); line += 64)
+          __builtin_prefetch(reinterpret_cast<const char*>(at) + ahead + line);
+      }
 #pragma GCC unroll 12
       for (int i = 0; i < MR; i++) {
         auto row = Kind::row(a + i * AR);
@@ -93,7 +92,7 @@ inline __attribute__((always_inline)) void multiply_tile(const typename Kind::A*
 #pragma GCC unroll 12
   for (int i = 0; i < MR; i++) {
 #pragma GCC unroll 8
-    for (int j = 0; j < 2 * NP; j++) store(c + (i * 2 * NP + j) * kLanes, sum[i][j]);
+    for (int j = 0; j < 2 * NP; j++) store(c + i * CS + j * kLanes, sum[i][j]);
   }
 }
 

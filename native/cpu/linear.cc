@@ -103,7 +103,7 @@ struct Linear {
   }
 
   // Adds the bias, applies the activation and stores the tile's rows; sums [mr][width].
-  void finish(const float* sums, int64_t row, int mr, int64_t column, int64_t width) const {
+  __attribute__((noinline)) void finish(const float* sums, int64_t row, int mr, int64_t column, int64_t width) const {
     int64_t count = w.n - column < width ? w.n - column : width;
     for (int i = 0; i < mr; i++) {
       const float* from = sums + i * width;
@@ -128,8 +128,8 @@ struct Linear {
   void multiply(int64_t row, int64_t panel, int64_t ahead) const {
     alignas(64) float sums[MR * NP * kNR];
     const B* b = static_cast<const B*>(w.data) + panel * steps * Kind::kStep * kNR;
-    multiply_tile<Kind, MR, NP, MR * Kind::kStep, Kind::kStep>(packed + row * steps * Kind::kStep, b,
-                                                               steps * Kind::kStep * kNR, steps, ahead, false, sums);
+    multiply_tile<Kind, MR, NP, MR * Kind::kStep, Kind::kStep, NP * kNR, false, true>(
+        packed + row * steps * Kind::kStep, b, steps * Kind::kStep * kNR, steps, ahead, sums);
     finish(sums, row, MR, panel * kNR, NP * kNR);
   }
 

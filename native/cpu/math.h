@@ -21,10 +21,25 @@ inline Vec exp(Vec x) {
   p = fma(p, r, set1(0.1666652113199234f));
   p = fma(p, r, set1(0.4999999403953552f));
   p = fma(p, r * r, r) + set1(1.f);
-  Vec scaled = from_bits(add_int(bits(p), shift_left<23>(to_int(n))));
+  Vec scaled = scale_by_power(p, n);
   scaled = select(less(x, set1(-87.33f)), zero(), scaled);
   scaled = select(less(set1(88.722839f), x), set1(__builtin_inff()), scaled);
   return select(is_nan(x), x, scaled);
+}
+
+// 2^x for x <= 0 within 2 ulp: the weights of a softmax. Exactly 0 below -125, -infinity too; NaN for NaN.
+inline Vec exp2_weight(Vec x) {
+  x = max(set1(-125.5f), x);  // a NaN is the second operand's
+  Vec n = round(x);
+  Vec r = x - n;
+  Vec p = set1(0.00015353361959569156f);
+  p = fma(p, r, set1(0.0013398875016719103f));
+  p = fma(p, r, set1(0.00961843691766262f));
+  p = fma(p, r, set1(0.055503323674201965f));
+  p = fma(p, r, set1(0.24022647738456726f));
+  p = fma(p, r, set1(0.6931471824645996f));
+  p = fma(p, r, set1(1.f));
+  return select(less(x, set1(-125.f)), zero(), scale_by_power(p, n));
 }
 
 // tanh x within 3 ulp.

@@ -65,6 +65,34 @@ inline Vec load_f16(const uint16_t* p) {
 inline float sum(Vec v) { return _mm512_reduce_add_ps(v); }
 inline float largest(Vec v) { return _mm512_reduce_max_ps(v); }
 
+// Rows become columns, of kLanes vectors.
+inline void transpose(Vec* r) {
+  __m512 t[16];
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+  }
+  // Columns c, c + 4, c + 8, c + 12 of four rows each.
+  for (int i = 0; i < 16; i += 4) {
+    __m512d a = _mm512_castps_pd(t[i]), b = _mm512_castps_pd(t[i + 1]);
+    __m512d c = _mm512_castps_pd(t[i + 2]), d = _mm512_castps_pd(t[i + 3]);
+    r[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+    r[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+    r[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+    r[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+  }
+  for (int i = 0; i < 4; i++) {
+    __m512 low = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x44), high = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xee);
+    __m512 low2 = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x44),
+           high2 = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xee);
+    t[i] = _mm512_shuffle_f32x4(low, low2, 0x88);
+    t[i + 4] = _mm512_shuffle_f32x4(low, low2, 0xdd);
+    t[i + 8] = _mm512_shuffle_f32x4(high, high2, 0x88);
+    t[i + 12] = _mm512_shuffle_f32x4(high, high2, 0xdd);
+  }
+  for (int i = 0; i < 16; i++) r[i] = t[i];
+}
+
 #elif defined(OCELLI_ISA_avx2)
 
 using Vec = __m256;
@@ -118,6 +146,25 @@ inline float largest(Vec v) {
   __m128 x = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   x = _mm_max_ps(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+
+inline void transpose(Vec* r) {
+  __m256 t[8];
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+    t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+    r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+    r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+    r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+  }
+  for (int i = 0; i < 4; i++) {
+    t[i] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x20);
+    t[i + 4] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
+  }
+  for (int i = 0; i < 8; i++) r[i] = t[i];
 }
 
 #elif defined(OCELLI_ISA_baseline)
@@ -198,6 +245,8 @@ inline float largest(Vec v) {
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
 }
 
+inline void transpose(Vec* r) { _MM_TRANSPOSE4_PS(r[0], r[1], r[2], r[3]); }
+
 #else  // NEON
 
 using Vec = float32x4_t;
@@ -243,10 +292,23 @@ inline Int shift_right(Int a) {
 inline Int load_u16(const uint16_t* p) { return vreinterpretq_s32_u32(vmovl_u16(vld1_u16(p))); }
 inline void store_u16(uint16_t* p, Int v) { vst1_u16(p, vmovn_u32(vreinterpretq_u32_s32(v))); }
 inline Vec load_f16(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+inline void transpose(Vec* r) {
+  float32x4x2_t a = vzipq_f32(r[0], r[2]);
+  float32x4x2_t b = vzipq_f32(r[1], r[3]);
+  float32x4x2_t low = vzipq_f32(a.val[0], b.val[0]);
+  float32x4x2_t high = vzipq_f32(a.val[1], b.val[1]);
+  r[0] = low.val[0];
+  r[1] = low.val[1];
+  r[2] = high.val[0];
+  r[3] = high.val[1];
+}
 inline float sum(Vec v) { return vaddvq_f32(v); }
 inline float largest(Vec v) { return vmaxvq_f32(v); }
 
 #endif
+
+// x 2^n for whole n in [-126, 127] and a result that is not denormal.
+inline Vec scale_by_power(Vec x, Vec n) { return from_bits(add_int(bits(x), shift_left<23>(to_int(n)))); }
 
 inline Vec zero() { return set1(0.f); }
 inline Vec load_bf16(const uint16_t* p) { return from_bits(shift_left<16>(load_u16(p))); }

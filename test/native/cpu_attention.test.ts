@@ -1,5 +1,5 @@
 import type { NativeStep, NativeTensor } from '../../dist/native';
-import { eps, expectSameRows, f32, i32, isas, narrow, native, out, random, seeded } from './kernels';
+import { eps, expectSameRows, f32, i32, isas, narrow, native, out, random, seeded, toBf16 } from './kernels';
 
 interface Sequence {
   rows: number;
@@ -120,17 +120,27 @@ function queries(q: NativeTensor, first: number, count: number): NativeTensor {
   );
 }
 
-/** Two-pass softmax attention of one row in f32, every operation rounded, as the plainest kernel would. */
-function naive(q: Float32Array, k: Float32Array[], v: Float32Array[], scale: number, softcap: number): Float32Array {
+/**
+ * Two-pass softmax attention of one row in f32, every operation rounded, as the plainest kernel would; `pairs`: queries and weights in bf16, as
+ * where bf16 is multiplied by bf16.
+ */
+function naive(
+  q: Float32Array,
+  k: Float32Array[],
+  v: Float32Array[],
+  scale: number,
+  softcap: number,
+  pairs: boolean,
+): Float32Array {
   const f = Math.fround;
   const scores = k.map((key) => {
     let sum = 0;
-    q.forEach((x, d) => (sum = f(sum + f(x * key[d]!))));
+    q.forEach((x, d) => (sum = f(sum + f((pairs ? toBf16(x) : x) * key[d]!))));
     sum = f(sum * f(scale));
     return softcap > 0 ? f(f(Math.tanh(f(sum / softcap))) * softcap) : sum;
   });
   const most = Math.max(...scores);
-  const weights = scores.map((s) => f(Math.exp(f(s - most))));
+  const weights = scores.map((s) => (pairs ? toBf16 : f)(Math.exp(f(s - most))));
   const total = weights.reduce((a, b) => f(a + b), 0);
   return Float32Array.from(v[0]!, (_, d) => {
     let sum = 0;
@@ -183,7 +193,14 @@ function expectAccurate(setting: Setting, sequences: Sequence[], seed: number, i
         const v = of(values[s]!, dv);
         const size = Math.max(...v.map((x) => x.reduce((a, b) => Math.max(a, Math.abs(b)), 0)));
         const head = (q.data as Float32Array).subarray((row * heads + h) * dk, (row * heads + h + 1) * dk);
-        const plainest = naive(head, of(keys[s]!, dk), v, scale, setting.attrs?.softcap ?? 0);
+        const plainest = naive(
+          head,
+          of(keys[s]!, dk),
+          v,
+          scale,
+          setting.attrs?.softcap ?? 0,
+          isa === 'avx512' && kv === 'bf16',
+        );
         for (let d = 0; d < dv; d++) {
           const error = Math.abs(found[at + d]! - exact[at + d]!) / size;
           if (Number.isNaN(error)) throw new Error(`NaN at row ${row}, head ${h}, ${d}`);

@@ -1,0 +1,57 @@
+// linear by rows of activations: prefill against the roof of multiply-adds, decode against the roof of reads.
+import { filled, line, time } from './op.mjs';
+
+const shapes = [
+  ['qkv', 2560, 2048],
+  ['o', 2048, 2048],
+  ['gate+up', 11264, 2048],
+  ['down', 2048, 5632],
+];
+
+/** The shapes of TinyLlama 1.1B at `rows` rows. */
+function prefill(format) {
+  return (backend, threads, roof) =>
+    shapes.map(([name, n, k]) => {
+      const rows = 512;
+      const seconds = time(
+        backend,
+        'linear',
+        [filled([rows, k]), filled([n, k], 'bf16'), null],
+        [{ dtype: 'f32', shape: [rows, n] }],
+        {},
+        { packed: format, threads },
+      );
+      const most = format === 'bf16' ? (roof.bf16 ?? roof.f32) : roof.f32;
+      return line(`${format} ${rows} x ${name} [${n}, ${k}]`, seconds, { operations: [2 * rows * n * k, most] }, roof);
+    });
+}
+
+/** A matrix larger than the caches, a few rows. */
+function decode(format) {
+  return (backend, threads, roof) => {
+    const [n, k] = [40960, 2048];
+    const w = filled([n, k], 'bf16');
+    return [1, 2, 3, 4, 6, 8, 12, 16].map((rows) => {
+      const seconds = time(
+        backend,
+        'linear',
+        [filled([rows, k]), w, null],
+        [{ dtype: 'f32', shape: [rows, n] }],
+        {},
+        { packed: format, threads },
+        9,
+      );
+      const bytes = n * k * (format === 'f32' ? 4 : 2);
+      return line(`${format} ${rows} x [${n}, ${k}]`, seconds, { bytes }, roof);
+    });
+  };
+}
+
+export const rows = {
+  'linear-prefill-f32': prefill('f32'),
+  'linear-prefill-bf16': prefill('bf16'),
+  'linear-prefill-f16': prefill('f16'),
+  'linear-decode-f32': decode('f32'),
+  'linear-decode-bf16': decode('bf16'),
+  'linear-decode-f16': decode('f16'),
+};

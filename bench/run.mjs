@@ -1,0 +1,34 @@
+// `npm run bench -- --row NAME [--threads N] [--isa NAME]`: measures one row (or all whose names begin so) beside the machine's roof, taken in
+// the same run. Without --row it lists them.
+import { parseArgs } from 'node:util';
+import { native } from './ops/op.mjs';
+import { rows as attention } from './ops/attention.mjs';
+import { rows as linear } from './ops/linear.mjs';
+import { rows as rowOps } from './ops/rows.mjs';
+import { measureRoof } from './roof/roof.mjs';
+
+const all = { ...linear, ...attention, ...rowOps };
+
+const { values } = parseArgs({
+  options: { row: { type: 'string' }, threads: { type: 'string' }, isa: { type: 'string' }, json: { type: 'boolean' } },
+});
+const chosen = Object.keys(all).filter((name) => values.row !== undefined && name.startsWith(values.row));
+if (chosen.length === 0) {
+  console.log(`rows: ${Object.keys(all).join(', ')}`);
+  process.exit(values.row === undefined ? 0 : 2);
+}
+
+const info = native.info();
+const threads = Number(values.threads ?? info.cores);
+const isa = values.isa ?? info.isas[0];
+const roof = measureRoof(threads);
+const giga = (x) => (x === undefined ? 'none' : (x / 1e9).toFixed(0));
+console.log(`${info.cpu}, ${threads} thread(s), ${isa}`);
+console.log(
+  `roof: f32 ${giga(roof.f32)}, bf16 ${giga(roof.bf16)} GFLOP/s, int8 ${giga(roof.int8)} GOP/s, ${giga(roof.read)} GB/s read`,
+);
+for (const name of chosen) {
+  const lines = all[name](isa, threads, roof);
+  if (values.json) console.log(JSON.stringify({ row: name, isa, threads, roof, lines }));
+  else console.table(Object.fromEntries(lines.map(({ name: title, ...cells }) => [title, cells])));
+}
