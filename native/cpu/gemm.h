@@ -17,8 +17,8 @@ constexpr int kNR = 2 * kLanes;
 constexpr int kMR = 6;
 constexpr int kAccumulators = 8;
 #elif defined(OCELLI_ISA_baseline)
-constexpr int kMR = 4;  // without a fused multiply-add each product needs a register of its own
-constexpr int kAccumulators = 8;
+constexpr int kMR = 4;            // without a fused multiply-add each product needs a register of its own
+constexpr int kAccumulators = 2;  // widening f16 without F16C needs most of them
 #else
 constexpr int kMR = 12;
 constexpr int kAccumulators = 24;

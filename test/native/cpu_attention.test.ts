@@ -246,13 +246,9 @@ describe.each(isas)('attention_paged on %s', (isa) => {
       for (const rows of chunks) {
         // The other sequence takes one row a step beside it; the rest of the cache is not to be read.
         const beside = Math.min(40, done);
-        const mixed = f32(
-          [rows + 1, 6, 32],
-          Float32Array.from([
-            ...(queries(q[1]!, beside, 1).data as Float32Array),
-            ...(queries(q[0]!, done, rows).data as Float32Array),
-          ]),
-        );
+        const mixed = f32([rows + 1, 6, 32], new Float32Array((rows + 1) * width));
+        (mixed.data as Float32Array).set(queries(q[1]!, beside, 1).data as Float32Array);
+        (mixed.data as Float32Array).set(queries(q[0]!, done, rows).data as Float32Array, width);
         const cut = fill(setting, prompts, 5);
         forget(cut, 0, done + rows);
         const found = paged(isa, setting, cut, mixed, [

@@ -55,16 +55,19 @@ export function toBf16(value: number): number {
 
 /** The tensor in bf16 or f16 (f16 of moderate numbers only). */
 export function narrow(tensor: NativeTensor, dtype: 'bf16' | 'f16'): NativeTensor {
-  const data = Uint16Array.from(tensor.data as Float32Array, (value) => {
+  const from = tensor.data as Float32Array;
+  const data = new Uint16Array(from.length);
+  for (let i = 0; i < from.length; i++) {
     if (dtype === 'bf16') {
-      wide[0] = toBf16(value);
-      return wideBits[0]! >>> 16;
+      toBf16(from[i]!);
+      data[i] = wideBits[0]! >>> 16;
+      continue;
     }
-    const magnitude = Math.abs(value);
+    const magnitude = Math.abs(from[i]!);
     const exponent = Math.max(Math.floor(Math.log2(magnitude || 1)), -14);
     const fraction = Math.round((magnitude / 2 ** exponent) * 1024);
-    return (value < 0 ? 0x8000 : 0) + (fraction < 1024 ? fraction : (exponent + 14) * 1024 + fraction);
-  });
+    data[i] = (from[i]! < 0 ? 0x8000 : 0) + (fraction < 1024 ? fraction : (exponent + 14) * 1024 + fraction);
+  }
   return { dtype, shape: tensor.shape, data };
 }
 
@@ -89,8 +92,9 @@ export function expectSameRows(
 ): void {
   const a = bits(found).subarray(at, at + count);
   const b = bits(expected).subarray(from, from + count);
-  const where = a.findIndex((value, i) => value !== b[i]);
-  if (a.length === b.length && where < 0) return;
+  let where = 0;
+  while (where < a.length && a[where] === b[where]) where++;
+  if (a.length === b.length && where === a.length) return;
   const pair = `${(found.data as Float32Array)[at + where]} and ${(expected.data as Float32Array)[from + where]}`;
   throw new Error(`${what}: bits differ at ${where}: ${pair}`);
 }
