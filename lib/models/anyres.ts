@@ -90,23 +90,23 @@ export function largestPicture(anyres: Anyres): LargestPicture {
 
 function search(anyres: Anyres): LargestPicture {
   const { pinpoints, tile, side } = anyres;
-  const maps = new Map<string, { rows: number; cols: number; tokens: number }>();
-  const put = (rows: number, cols: number): void => {
-    if (rows >= 0 && cols >= 0) maps.set(`${rows},${cols}`, { rows, cols, tokens: tokensOf({ rows, cols }, anyres) });
+  const maps: { rows: number; cols: number; tokens: number; flat: boolean; pixels: number }[] = [];
+  const put = (rows: number, cols: number, flat: boolean, pixels: number): void => {
+    if (rows >= 0 && cols >= 0) maps.push({ rows, cols, flat, pixels, tokens: tokensOf({ rows, cols }, anyres) });
   };
   for (const [height, width] of pinpoints) {
     const [rows, cols] = [(height / tile) * side, (width / tile) * side];
-    for (let cut = 0; cut <= Math.max(rows, cols); cut += 2) {
-      put(rows - cut, cols);
-      put(rows, cols - cut);
-    }
+    for (let cut = 0; cut <= rows; cut += 2) put(rows - cut, cols, true, width);
+    for (let cut = 0; cut <= cols; cut += 2) put(rows, cols - cut, false, height);
   }
-  // Beyond twice the largest pinpoint a picture is only scaled down: nothing new comes.
-  const limit = 2 * Math.max(...pinpoints.flat());
-  for (const { rows, cols, tokens } of [...maps.values()].sort((a, b) => b.tokens - a.tokens)) {
-    for (let width = 1; width <= limit; width++) {
-      const highest = Math.min(limit, Math.floor(((rows + 1) / Math.max(1, cols - 1)) * width));
-      for (let height = Math.max(1, Math.ceil(((rows - 1) / (cols + 1)) * width)); height <= highest; height++) {
+  for (const { rows, cols, tokens, flat, pixels } of maps.sort((a, b) => b.tokens - a.tokens)) {
+    // A picture that leaves a map still leaves it when it is scaled to fit its pinpoint exactly, so pictures as long as the pinpoint
+    // are enough, and of these the ones whose other side rounds to what is left of the map. Larger ones tell finer aspects apart.
+    const [left, full] = flat ? [rows, cols] : [cols, rows];
+    for (let long = pixels; long <= 4 * pixels; long += pixels) {
+      const highest = Math.floor(((left + 1) / full) * long);
+      for (let short = Math.max(1, Math.ceil(((left - 1) / full) * long - 1e-6)); short <= highest; short++) {
+        const [height, width] = flat ? [short, long] : [long, short];
         const map = anyresMap(height, width, anyres);
         if (map.rows === rows && map.cols === cols) return { height, width, tokens };
       }
@@ -115,9 +115,7 @@ function search(anyres: Anyres): LargestPicture {
   throw new OcelliError(
     'ERR_CONFIG',
     'Expected at least one [height, width] for image_grid_pinpoints but received none',
-    {
-      details: { field: 'image_grid_pinpoints' },
-    },
+    { details: { field: 'image_grid_pinpoints' } },
   );
 }
 
