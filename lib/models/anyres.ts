@@ -55,7 +55,12 @@ export function anyresShape(
 ): [number, number] {
   if (maxTiles === undefined) return [rows, cols];
   const ratio = Math.sqrt((rows * cols) / (maxTiles * side ** 2));
-  return ratio > 1.1 ? [Math.floor(rows / ratio), Math.floor(cols / ratio)] : [rows, cols];
+  return ratio > 1.1 ? [wholes(rows, ratio), wholes(cols, ratio)] : [rows, cols];
+}
+
+/** How many whole `size` are in x, by its exact remainder: where x / size is rounded up to an integer its floor is one too many. */
+function wholes(x: number, size: number): number {
+  return Math.round((x - (x % size)) / size);
 }
 
 /** Rows of one picture: the whole picture as one tile, the map, and one for each of its lines. */

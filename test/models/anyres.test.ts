@@ -62,6 +62,10 @@ test.each([
   expect(anyresTokens(height, width, next)).toBe(tokens);
 });
 
+test('LLaVA-OneVision scales a map down by whole parts: 98 columns over sqrt(162 * 98 / 6561) are 62, though the quotient rounds to 63', () => {
+  expect(anyresTokens(5605, 3395, oneVision)).toBe(7281);
+});
+
 describe('the largest picture', () => {
   test.each([
     ['LLaVA-NeXT', next, 2928],
