@@ -89,6 +89,15 @@ test('flags become options of the library', () => {
     expect(() => parse(...wrong)).toThrow();
 });
 
+test.each([
+  ['2', 'Expected MODALITY=COUNT'],
+  ['image=', 'Expected MODALITY=COUNT'],
+  ['image=two', 'Expected MODALITY=COUNT'],
+  ['image=1,image=2', 'Expected one count for image'],
+])('--limit-mm-per-prompt %s: %s', (list, message) => {
+  expect(() => parse('--limit-mm-per-prompt', list)).toThrow(message);
+});
+
 test('without a temperature of anybody the likeliest token is taken', () => {
   expect(samplingDefaults({}, {})).toEqual({ temperature: 0 });
   expect(samplingDefaults({ temperature: 1 }, {})).toEqual({ temperature: 1 });

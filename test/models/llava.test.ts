@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { ModelConfig } from '../../dist/config';
 import { InputContext, INPUT_REGISTRY, MULTIMODAL_REGISTRY, Tensor } from '../../dist/index';
 import '../../dist/models/registry';
+import { selectedRows } from '../../dist/models/vision-tower';
 import { traceModel } from '../../dist/nn';
 import { fixtureModels } from './fixtures';
 
@@ -52,4 +53,22 @@ test('placeholders become as many as features', async () => {
   const narrow = new Tensor('float32', [7, 32], new Float32Array(7 * 32));
   await expect(process([384], narrow)).rejects.toMatchObject({ code: 'ERR_IMAGE_EMBEDS' });
   expect(new InputContext(config).getHfConfig<{ image_token_index: number }>('llava').image_token_index).toBe(384);
+});
+
+test.each([
+  ['a tower that is unknown', { model_type: 'convnext' }, 'vision_config.model_type'],
+  ['a picture that is no whole number of CLIP’s patches', { image_size: 60 }, 'vision_config.image_size'],
+])('%s is refused at load', async (_, change, field) => {
+  const config = await load();
+  const vision = { ...(config.hfConfig.vision_config as object), ...change };
+  expect(() => traceModel(config.modelClass as never, { ...config.hfConfig, vision_config: vision })).toThrow(
+    expect.objectContaining({ code: 'ERR_CONFIG', details: { field } }),
+  );
+});
+
+test('both towers and strategies: 576 and 577 rows of CLIP at 336, 729 of SigLIP at 384, which cuts what is left over', () => {
+  const clip = { model_type: 'clip_vision_model', image_size: 336, patch_size: 14 } as never;
+  const siglip = { model_type: 'siglip_vision_model', image_size: 384, patch_size: 14 } as never;
+  expect([selectedRows(clip, 'default'), selectedRows(clip, 'full')]).toEqual([576, 577]);
+  expect([selectedRows(siglip, 'default'), selectedRows(siglip, 'full')]).toEqual([728, 729]);
 });
