@@ -33,6 +33,7 @@ struct World {
   struct Live {
     std::shared_ptr<Sequence> sequence;
     std::vector<uint64_t> prefix;  // [p]: all that the keys and values of token p depend on, were attention causal
+    bool held = false;
   };
 
   Random random;
@@ -89,7 +90,7 @@ struct World {
     }
     if (!admissible(*r)) return;
     for (const auto& s : sequences_of(r)) {
-      live.push_back({s, {}});
+      live.push_back({s, {}, false});
       scheduler->add(s);
     }
   }
@@ -141,6 +142,22 @@ struct World {
     unpin(*s, INT32_MAX);
     scheduler->finish(s);
     live.erase(std::find_if(live.begin(), live.end(), [&](const Live& l) { return l.sequence == s; }));
+  }
+
+  // As Engine::set_held.
+  void hold(Live& l, bool held) {
+    if (l.held == held) return;
+    l.held = held;
+    if (held) {
+      scheduler->remove(l.sequence);
+      unpin(*l.sequence, INT32_MAX);
+    } else {
+      scheduler->add(l.sequence);
+    }
+  }
+
+  size_t paused() const {
+    return std::count_if(live.begin(), live.end(), [](const Live& l) { return l.held; });
   }
 
   void encode() {
@@ -220,7 +237,7 @@ struct World {
     check(idle < 3, "the first sequence did not run in three steps");
     scheduler->advance(step);
     for (const ScheduledSequence& s : step.sequences) unpin(*s.sequence, s.sequence->computed);
-    if (step.sequences.empty() && jobs.empty() && !live.empty()) {
+    if (step.sequences.empty() && jobs.empty() && live.size() > paused()) {
       auto yielded = scheduler->yield();
       for (const auto& s : yielded) unpin(*s, INT32_MAX);
       check(!yielded.empty(), "nothing could go on");
@@ -268,7 +285,7 @@ struct World {
       check(false, e.what());
     }
     check(blocks->used_blocks() + blocks->free_blocks() == blocks->total(), "used + free differs from total");
-    check(all.size() == scheduler->running().size() + scheduler->waiting().size(), "a sequence was lost");
+    check(all.size() == scheduler->running().size() + scheduler->waiting().size() + paused(), "a sequence was lost");
     check(static_cast<int32_t>(scheduler->running().size()) <= config.max_sequences, "too many sequences run");
     check(features->bytes() <= features->capacity(), "more features than the cache may hold");
     check(pins == references(), "features are pinned more or less often than they are held");
@@ -291,13 +308,19 @@ struct World {
         submit();
       } else if (dice < 78) {
         step();
-      } else if (dice < 96) {
+      } else if (dice < 94) {
         encode();
+      } else if (dice < 97) {
+        if (!live.empty()) {
+          Live& l = live[random.below(static_cast<int32_t>(live.size()))];
+          hold(l, !l.held);
+        }
       } else if (!live.empty()) {
         finish(live[random.below(static_cast<int32_t>(live.size()))].sequence);
       }
       verify();
     }
+    for (Live& l : live) hold(l, false);
     for (int32_t i = 0; i < 20000 && !live.empty() && wrong.empty(); i++) {
       step();
       encode();

@@ -1,9 +1,9 @@
-// The scheduler by hand-written traces (trace.h says how they read).
-#include "test/trace.h"
+// The scheduler by hand-written traces (replay.h says how they read).
+#include "test/replay.h"
 
 namespace {
 
-using ocelli::test::Trace;
+using ocelli::test::Replay;
 
 struct Case {
   const char* title;
@@ -366,7 +366,7 @@ void what_can_never_run_is_refused() {
 }  // namespace
 
 int main() {
-  for (const Case& c : kCases) Trace(c.title).replay(c.trace);
+  for (const Case& c : kCases) Replay(c.title).replay(c.trace);
   what_can_never_run_is_refused();
   return ocelli::test::report("scheduler");
 }

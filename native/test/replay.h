@@ -23,9 +23,9 @@ namespace test {
 
 inline Digest digest_of(const std::string& text) { return Sha256().update(text.data(), text.size()).digest(); }
 
-class Trace {
+class Replay {
  public:
-  explicit Trace(const std::string& title) : title_(title) {}
+  explicit Replay(const std::string& title) : title_(title) {}
 
   // False after the first line that does not come true.
   bool replay(const std::string& text) {
