@@ -139,7 +139,7 @@ void BlockManager::keep_whole_spans(Sequence& sequence) {
   sequence.computed = sequence.published * block_size_;
 }
 
-void BlockManager::share_prompt(Sequence& sequence, const Sequence& leader) {
+void BlockManager::share_prompt(Sequence& sequence, const Sequence& leader, int32_t window) {
   if (!sequence.blocks.empty()) return;
   const int32_t usable = std::min(leader.computed, std::min(sequence.prompt_length(), sequence.length() - 1));
   for (int32_t i = 0; i < usable / block_size_; i++) {
@@ -148,6 +148,9 @@ void BlockManager::share_prompt(Sequence& sequence, const Sequence& leader) {
     sequence.blocks.push_back(leader.blocks[i]);
   }
   keep_whole_spans(sequence);
+  // The leader may be so far ahead that its window has left what this one's still sees.
+  const int32_t seen = window > 0 ? std::max(0, sequence.computed - window + 1) : 0;
+  if (std::count(sequence.blocks.begin() + seen / block_size_, sequence.blocks.end(), -1) > 0) release(sequence);
 }
 
 void BlockManager::release_below(Sequence& sequence, int32_t first) {

@@ -30,7 +30,7 @@ class BlockManager {
   void adopt_prefix(Sequence& sequence);
   // The same from another output of the request, whose prompt is computed: full blocks of it become both's. Neither
   // ever writes to a shared block: what follows the last full one each computes in blocks of its own.
-  void share_prompt(Sequence& sequence, const Sequence& leader);
+  void share_prompt(Sequence& sequence, const Sequence& leader, int32_t window);
   // Gives back the blocks that hold only tokens below `first`: no later token looks at them.
   void release_below(Sequence& sequence, int32_t first);
   // Once for each sequence that comes in with what it adopted.

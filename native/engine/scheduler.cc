@@ -162,11 +162,8 @@ Step Scheduler::schedule(const Ready& ready) {
       next++;
       continue;
     }
-    if (std::shared_ptr<Sequence> leader = s->leader.lock(); leader && !leader->blocks.empty()) {
-      blocks_->share_prompt(*s, *leader);
-    } else {
-      blocks_->adopt_prefix(*s);
-    }
+    if (std::shared_ptr<Sequence> leader = s->leader.lock()) blocks_->share_prompt(*s, *leader, config_.window);
+    blocks_->adopt_prefix(*s);
     if (blocks_->missing(*s, s->length()) > blocks_->free_blocks()) {
       blocks_->release(*s);
       break;

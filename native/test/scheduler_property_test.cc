@@ -23,6 +23,7 @@ struct World {
     config.max_model_len = 64;
     config.mixed_prefill = 1 + random.below(config.max_tokens);
     config.chunked_prefill = !random.one_in(4);
+    config.window = random.one_in(4) ? 1 + random.below(20) : 0;
     block_size = 1 << random.below(4);
     blocks = std::make_unique<BlockManager>((24 + random.below(96)) / block_size, block_size, !random.one_in(4));
     scheduler = std::make_unique<Scheduler>(config, blocks.get());
@@ -144,7 +145,7 @@ struct World {
     live.erase(std::find_if(live.begin(), live.end(), [&](const Live& l) { return l.sequence == s; }));
   }
 
-  // As Engine::set_held.
+  // As Engine::set_held, which holds all outputs of a request.
   void hold(Live& l, bool held) {
     if (l.held == held) return;
     l.held = held;
@@ -267,8 +268,12 @@ struct World {
       EncoderCache::Entry* entry = features->find(item.hash);
       check(entry != nullptr && entry->ready && entry->references > 0, "rows ran without their features");
     }
+    // The first row sees its window, or all before it.
+    const int32_t seen = config.window > 0 ? std::max(0, s.start - config.window + 1) : 0;
+    for (int32_t p = seen; p < s.start + s.count; p++) check(q.blocks[p / block_size] >= 0, "a block was given back");
+    if (!wrong.empty()) return;
     for (int32_t p = s.start; p < s.start + s.count; p++) content[slot(q, p)] = expected(l, p);
-    for (int32_t p = 0; p < s.start; p++)
+    for (int32_t p = seen; p < s.start; p++)
       check(content[slot(q, p)] == expected(l, p), "somebody else's keys and values");
   }
 
@@ -312,8 +317,12 @@ struct World {
         encode();
       } else if (dice < 97) {
         if (!live.empty()) {
-          Live& l = live[random.below(static_cast<int32_t>(live.size()))];
-          hold(l, !l.held);
+          const Live& chosen = live[random.below(static_cast<int32_t>(live.size()))];
+          const bool held = !chosen.held;
+          const std::shared_ptr<Request> request = chosen.sequence->request;
+          for (Live& l : live) {
+            if (l.sequence->request == request) hold(l, held);
+          }
         }
       } else if (!live.empty()) {
         finish(live[random.below(static_cast<int32_t>(live.size()))].sequence);

@@ -232,6 +232,12 @@ step a:0+4 b:0+3*
 step a:4+4
 step a:8+2*
 )"},
+    {"an output does not start behind what the window of the first has left", R"(
+config tokens=16 block=4 window=4 uncached
+request a prompt=A*8 n=2 max=2
+step a.0:0+8*
+step a.0:8+1* a.1:0+8*
+)"},
     {"blocks behind the window of every layer are given back", R"(
 config tokens=8 block=4 window=6 uncached
 request a prompt=A*16 max=4
