@@ -85,6 +85,9 @@ export interface EngineConfig {
   maxLogits: number;
   /** How far back every layer looks at most; 0: some layer sees everything. */
   window: number;
+  /** Guesses per sequence and step, by lookup of at most `lookupMax` tokens. */
+  draftTokens: number;
+  lookupMax: number;
   blockSize: number;
   kvBlocks: number;
   kvDtype: 'f32' | 'bf16';
@@ -181,6 +184,8 @@ export interface NativeEngineStats {
   encoderCacheQueries: number;
   encoderCacheBytes: number;
   encoderRuns: number;
+  draftTokens: number;
+  acceptedTokens: number;
   preemptions: number;
   steps: number;
   promptTokens: number;

@@ -185,6 +185,8 @@ Napi::Value create_engine(const Napi::CallbackInfo& info) {
   config.scheduler.chunked_prefill = to_boolean(object.Get("enableChunkedPrefill"), "enableChunkedPrefill", true);
   config.scheduler.max_logits = field(object, "maxLogits", 1, INT32_MAX);
   config.scheduler.window = field(object, "window", 0, INT32_MAX);
+  config.scheduler.draft_tokens = field(object, "draftTokens", 0, 64);
+  config.scheduler.lookup_max = field(object, "lookupMax", 2, 64);
   config.block_size = field(object, "blockSize", 1, kKvTile);
   if (kKvTile % config.block_size != 0)
     fail_argument("a divisor of " + std::to_string(kKvTile), "blockSize", std::to_string(config.block_size));
@@ -307,6 +309,8 @@ Napi::Value engine_stats(const Napi::CallbackInfo& info) {
   set("encoderCacheQueries", static_cast<double>(s.encoder_queries));
   set("encoderCacheBytes", static_cast<double>(s.encoder_bytes));
   set("encoderRuns", static_cast<double>(s.encoder_runs));
+  set("draftTokens", static_cast<double>(s.draft_tokens));
+  set("acceptedTokens", static_cast<double>(s.accepted_tokens));
   set("preemptions", static_cast<double>(s.preemptions));
   set("steps", static_cast<double>(s.steps));
   set("promptTokens", static_cast<double>(s.prompt_tokens));

@@ -98,7 +98,7 @@ const engineChecks: Record<keyof EngineOptions, Check> = {
   maxNumQueuedReqs: integer(1),
   maxNumQueuedTokens: integer(1),
   numSpeculativeTokens: integer(0, 64),
-  ngramPromptLookupMax: integer(1, 64),
+  ngramPromptLookupMax: integer(2, 64),
   traceFile: filledString,
   limitMmPerPrompt: {
     expected: 'an object of modality names and counts of at least 0',

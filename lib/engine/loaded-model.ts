@@ -150,7 +150,7 @@ function abortFlag(signal: AbortSignal): { readonly aborted: boolean } {
 
 /** What this build cannot do is said at load, never passed over. */
 function checkSupported(config: ModelConfig): void {
-  const { device = 'auto', quantization = 'none', numSpeculativeTokens = 0 } = config.options;
+  const { device = 'auto', quantization = 'none' } = config.options;
   const refuse = (option: string, expected: string, received: unknown, hint: string): never => {
     throw new OcelliError('ERR_UNSUPPORTED', `Expected ${expected} for ${option} but received '${String(received)}'`, {
       hint,
@@ -166,5 +166,4 @@ function checkSupported(config: ModelConfig): void {
       quantization,
       "Use dtype: 'bfloat16' to halve the weights of a float32 checkpoint.",
     );
-  if (numSpeculativeTokens !== 0) refuse('numSpeculativeTokens', '0', numSpeculativeTokens, 'Leave the option out.');
 }

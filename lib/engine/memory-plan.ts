@@ -40,6 +40,7 @@ const defaultMaxNumBatchedTokens = 2048;
 const defaultBlockSize = 16;
 /** Logits are planned for this many rows at least: prompt log-probabilities come in chunks of it. */
 const minimumLogitRows = 32;
+const defaultLookupMax = 4;
 const kvShare = 0.25;
 const minimumEncoderCache = 64 * 2 ** 20;
 
@@ -135,6 +136,8 @@ export function engineConfig(config: ModelConfig, traced: TracedModel, plan: Mem
     maxModelLen: plan.maxModelLen,
     maxLogits: logitRows(plan.maxNumSeqs, plan.maxNumBatchedTokens),
     window: traced.window,
+    draftTokens: options.numSpeculativeTokens ?? 0,
+    lookupMax: options.ngramPromptLookupMax ?? defaultLookupMax,
     blockSize: plan.blockSize,
     kvBlocks: plan.kvBlocks,
     kvDtype: kvDtype(config),

@@ -146,6 +146,9 @@ export interface EngineStats {
   encoderCacheHits: number;
   encoderCacheBytes: number;
   encoderRuns: number;
+  /** Guessed tokens (numSpeculativeTokens) that steps verified, and those that were right. */
+  draftTokens: number;
+  acceptedTokens: number;
   /** Pictures whose mapped tensors were asked for, and found, before they were decoded or resized again. */
   preprocessCacheQueries: number;
   preprocessCacheHits: number;

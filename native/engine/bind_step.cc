@@ -34,7 +34,7 @@ void Engine::bind_step(const Step& step) {
     sample_start_.push_back(static_cast<int64_t>(sample_rows_.size()));
     for (int32_t p = s.start; p < end; p++) {
       const int64_t row = input_ids_.size();
-      input_ids_.push_back(q.tokens[p]);
+      input_ids_.push_back(p < q.length() ? q.tokens[p] : q.draft[p - q.length()]);
       for (int32_t a = 0; a < axes; a++) {
         int32_t position = p + r.position_delta;
         if (p < prompt) position = r.positions.empty() ? p : r.positions[static_cast<size_t>(a) * prompt + p];
@@ -48,7 +48,7 @@ void Engine::bind_step(const Step& step) {
       hi_.push_back(hi);
       if (prompt_logprob_at(q, p)) sample_rows_.push_back(static_cast<int32_t>(row));
     }
-    if (s.sample) sample_rows_.push_back(first_row + s.count - 1);
+    for (int32_t d = s.drafts; s.sample && d >= 0; d--) sample_rows_.push_back(first_row + s.count - 1 - d);
     for (const Item& item : r.items) {
       if (item.end() <= s.start || item.first() >= end) continue;
       const float* source = reinterpret_cast<const float*>(encoder_cache_.find(item.hash)->rows.get());

@@ -51,6 +51,7 @@ struct EngineStats {
   int32_t running = 0, waiting = 0, kv_blocks_total = 0, kv_blocks_used = 0;
   uint64_t prefix_queries = 0, prefix_hits = 0, encoder_hits = 0, encoder_queries = 0, encoder_bytes = 0,
            encoder_runs = 0;
+  uint64_t draft_tokens = 0, accepted_tokens = 0;
   uint64_t preemptions = 0, steps = 0, prompt_tokens = 0, generation_tokens = 0;
   double step_seconds = 0, forward_seconds = 0, scheduler_seconds = 0;
 };
@@ -120,6 +121,7 @@ class Engine {
   void unpin(Sequence& sequence, int32_t before);
   void bind_step(const Step& step);
   void collect(const Step& step);
+  void verify(const ScheduledSequence& s, const float* logits, int64_t width);
   void accept(const std::shared_ptr<Sequence>& sequence, const SampleResult& result);
   void finish(const std::shared_ptr<Sequence>& sequence, Record kind, double token, double extra);
   void fail(const std::shared_ptr<Request>& request, const Error& error);

@@ -23,11 +23,29 @@ void Engine::collect(const Step& step) {
         emit(q, Record::kPromptLogprob, p + 1, result.logprob, result.rank, result.top, q.tokens[p + 1]);
         q.prompt_reported = p + 1;
       }
-      if (s.sample) accept(s.sequence, sampler_.sample(logits.as<float>() + next * width, q));
+      if (s.sample) verify(s, logits.as<float>() + next * width, width);
     } catch (const Error& e) {
       fail(s.sequence->request, e);
     }
   }
+}
+
+// A guess is right iff the ordinary sampler draws it from the row before; the row behind a right guess is then as good
+// as one of its own step. Bits are the same with and without guesses.
+void Engine::verify(const ScheduledSequence& s, const float* logits, int64_t width) {
+  Sequence& q = *s.sequence;
+  int32_t right = 0;
+  for (int32_t d = 0; d <= s.drafts && q.state == SequenceState::kRunning; d++) {
+    const SampleResult result = sampler_.sample(logits + d * width, q);
+    accept(s.sequence, result);
+    if (d == s.drafts || result.token != q.draft[d]) break;
+    right++;
+    q.computed++;
+  }
+  if (s.drafts == 0) return;
+  std::lock_guard<std::mutex> lock(mutex_);
+  stats_.draft_tokens += s.drafts;
+  stats_.accepted_tokens += right;
 }
 
 // Whether the row at position p tells the log-probability of the prompt's next token, and nobody was told yet.

@@ -67,6 +67,7 @@ struct Sequence {
   std::vector<int32_t> blocks;        // block table; -1: given back, no window reaches it any more
   int32_t published = 0;              // blocks that the prefix cache knows of
   std::vector<Digest> keys;           // chained content keys of full blocks, as far as asked for
+  std::vector<int32_t> draft;         // guesses of the next tokens that this step verifies
   std::vector<int32_t> pinned;        // items whose features this sequence holds in the encoder cache
   std::map<int32_t, int32_t> counts;  // generated token -> times, for penalties
 

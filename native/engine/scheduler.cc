@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "engine/draft.h"
 
 namespace ocelli {
 
@@ -139,6 +140,7 @@ Step Scheduler::schedule(const Ready& ready) {
       continue;
     decoding = place(s, rows_for(s, 1, ready)) > 0 || decoding;
   }
+  if (config_.draft_tokens > 0) add_drafts(&step);
   // Prompts share what is left, or a smaller part of it when somebody else's tokens wait for the step.
   int32_t prefill = budget - step.rows;
   if (decoding && config_.chunked_prefill) prefill = std::min(prefill, config_.mixed_prefill);
@@ -179,6 +181,31 @@ Step Scheduler::schedule(const Ready& ready) {
   return step;
 }
 
+// Guesses ride along where a step has room for them without anybody giving way. Up to some 16 rows a product over the
+// weights takes as long as one row's: their memory is what it waits for.
+void Scheduler::add_drafts(Step* step) {
+  constexpr int32_t kCheapRows = 16;
+  for (ScheduledSequence& s : step->sequences) {
+    Sequence& q = *s.sequence;
+    if (!s.sample || s.count != 1 || s.start < q.prompt_length()) continue;
+    const int32_t room = std::min({config_.draft_tokens, std::min(kCheapRows, config_.max_tokens) - step->rows,
+                                   config_.max_logits - step->logits, q.request->max_tokens - q.generated() - 1,
+                                   config_.max_model_len - q.length() - 1});
+    q.draft = draft_by_lookup(q.tokens, config_.lookup_max, room);
+    while (!q.draft.empty() &&
+           blocks_->missing(q, q.length() + static_cast<int32_t>(q.draft.size())) > blocks_->free_blocks()) {
+      q.draft.pop_back();
+    }
+    s.drafts = static_cast<int32_t>(q.draft.size());
+    if (s.drafts == 0) continue;
+    blocks_->grow(q, q.length() + s.drafts);
+    s.count += s.drafts;
+    s.logits += s.drafts;
+    step->rows += s.drafts;
+    step->logits += s.drafts;
+  }
+}
+
 int32_t Scheduler::logits_of(const Sequence& sequence, int32_t rows) {
   const int32_t end = sequence.computed + rows;
   int32_t logits = end == sequence.length() ? 1 : 0;
@@ -201,7 +228,7 @@ std::vector<std::shared_ptr<Sequence>> Scheduler::yield() {
 void Scheduler::advance(const Step& step) {
   for (const ScheduledSequence& s : step.sequences) {
     if (s.sequence->state != SequenceState::kRunning) continue;
-    s.sequence->computed = s.start + s.count;
+    s.sequence->computed = s.start + s.count - s.drafts;
     blocks_->publish(*s.sequence);
     // The next row sees (computed - window, computed].
     if (config_.window > 0) blocks_->release_below(*s.sequence, s.sequence->computed - config_.window + 1);

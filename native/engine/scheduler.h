@@ -23,14 +23,18 @@ struct SchedulerConfig {
   int32_t max_logits = INT32_MAX;
   // Where every layer looks back this far at most, blocks behind are given back; 0: none does.
   int32_t window = 0;
+  // Guesses per sequence and step, looked up by the last tokens, lookup_max of them at most; 0: none.
+  int32_t draft_tokens = 0;
+  int32_t lookup_max = 4;
 };
 
 struct ScheduledSequence {
   std::shared_ptr<Sequence> sequence;
   int32_t start = 0;    // first row's position
   int32_t count = 0;    // rows
-  bool sample = false;  // the last row yields a token
+  bool sample = false;  // the last row yields a token; with drafts each of the last 1 + drafts rows may
   int32_t logits = 0;   // rows of logits
+  int32_t drafts = 0;   // last rows that hold guesses
 };
 
 struct Step {
@@ -74,6 +78,7 @@ class Scheduler {
   bool reserve(const std::shared_ptr<Sequence>& sequence, int32_t tokens, Step* step);
   // Rows of logits that positions [start, start + rows) give.
   static int32_t logits_of(const Sequence& sequence, int32_t rows);
+  void add_drafts(Step* step);
   // An output beside the first waits until that one has computed the prompt they share.
   static bool waits_for_leader(const Sequence& sequence);
   void preempt(const std::shared_ptr<Sequence>& sequence, Step* step);

@@ -80,3 +80,34 @@ test('random weights of real width: long prompts cross the tiles of attention an
   ]);
   await compare((options) => realWidth({ maxModelLen: 1024, ...options }), asks);
 }, 240_000);
+
+test('guessed tokens change nothing but the time: greedy, sampled, with penalties, beside others', async () => {
+  // Three tokens to choose from: answers repeat themselves often, but not always.
+  const few = { allowedTokenIds: [11, 12, 13], maxTokens: 60, logprobs: 1, ignoreEos: true, temperature: 0 };
+  const kinds = [
+    {},
+    { temperature: 0.01, seed: 1 },
+    { repetitionPenalty: 1.05 },
+    { frequencyPenalty: 0.01, minTokens: 30 },
+  ];
+  const asks = kinds.map((kind, i): Ask => [randomIds(i, 40 + i), { ...few, ...kind }]);
+  let expected: unknown[] | undefined;
+  for (const [numSpeculativeTokens, ask] of [
+    [0, alone],
+    [4, alone],
+    [7, together],
+  ] as const) {
+    const llm = await realWidth({ maxModelLen: 256, numSpeculativeTokens, enablePrefixCaching: false });
+    const found = await ask(llm, asks);
+    const { draftTokens, acceptedTokens, steps } = llm.stats();
+    await llm.dispose();
+    expected ??= found;
+    expect(found).toEqual(expected);
+    if (numSpeculativeTokens === 0) expect(draftTokens).toBe(0);
+    else {
+      expect(acceptedTokens).toBeGreaterThan(20);
+      expect(draftTokens).toBeGreaterThan(acceptedTokens);
+      expect(steps).toBeLessThan(4 * 60 - 20);
+    }
+  }
+}, 240_000);
