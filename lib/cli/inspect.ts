@@ -144,7 +144,7 @@ function inspectionText(i: Inspection): string {
   return text;
 }
 
-function sizeOf(text: string): { width: number; height: number } {
+export function sizeOf(text: string): { width: number; height: number } {
   const [, width, height] = /^(\d{1,5})[x*](\d{1,5})$/i.exec(text.trim()) ?? [];
   const size = { width: Number(width), height: Number(height) };
   if (!(size.width >= 1 && size.height >= 1))

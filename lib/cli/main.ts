@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
+import { addBenchCommand } from './bench';
 import { addBuildCommand } from './build';
 import { addChatCommand } from './chat';
 import { addDoctorCommand } from './doctor';
@@ -22,6 +23,7 @@ async function main(argv: readonly string[]): Promise<number> {
   addChatCommand(program);
   addInspectCommand(program);
   addDoctorCommand(program);
+  addBenchCommand(program);
   addBuildCommand(program);
 
   let json = false;

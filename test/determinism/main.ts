@@ -47,7 +47,10 @@ async function main(): Promise<void> {
     for (const line of differences.slice(0, 5)) note(`  ${line}`);
   }
   await references.dispose();
-  const missing = numbers.length < enough ? [] : Object.entries(total).filter(([, count]) => count === 0);
+  const missing =
+    numbers.length < enough || values.model !== undefined
+      ? []
+      : Object.entries(total).filter(([, count]) => count === 0);
   const seconds = Math.round((performance.now() - started) / 100) / 10;
   const models = chosen.map((s) => s.name);
   if (values.json) print(JSON.stringify({ mixes: numbers.length, seed, models, seconds, met: total, differing }));

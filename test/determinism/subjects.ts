@@ -77,6 +77,31 @@ const width: Subject = {
   maxTokens: 6,
 };
 
+/** Every layer looks back 32 tokens: blocks are given back while outputs that share a prompt still come in. */
+const windowed: Subject = {
+  name: 'windowed',
+  load: (options) =>
+    realWidth(
+      { maxModelLen: 512, ...options },
+      {
+        architectures: ['MistralForCausalLM'],
+        model_type: 'mistral',
+        hidden_size: 64,
+        intermediate_size: 128,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        vocab_size: 300,
+        sliding_window: 32,
+      },
+    ),
+  prompt: (random) => [
+    ...randomIds(random.between(0, 2), random.pick([1, 30, 33, 80]), 300),
+    ...randomIds(random.between(100, 1e6), random.between(1, 60), 300),
+  ],
+  maxRequests: 9,
+  maxTokens: 48,
+};
+
 /** Shared folders of models that the library does not have are named, not passed over. */
 export async function subjects(): Promise<{ subjects: Subject[]; unknown: string[] }> {
   const found: Subject[] = [demo()];
@@ -97,7 +122,7 @@ export async function subjects(): Promise<{ subjects: Subject[]; unknown: string
       }
     }
   }
-  return { subjects: [...found, width], unknown };
+  return { subjects: [...found, windowed, width], unknown };
 }
 
 /** A folder of full-size picture prompts says so by its name; its family is there in small. */
