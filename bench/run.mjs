@@ -1,5 +1,8 @@
 // `npm run bench -- --row NAME [--threads N] [--isa NAME]`: measures one row (or all whose names begin so) beside the machine's roof, taken in
-// the same run. Without --row it lists them.
+// the same run. Without --row it lists them. Rows of the whole engine are scripts of their own (e2e/): each prints one line of JSON.
+import { spawnSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { native } from './ops/op.mjs';
 import { rows as attention } from './ops/attention.mjs';
@@ -8,15 +11,24 @@ import { rows as rowOps } from './ops/rows.mjs';
 import { measureRoof } from './roof/roof.mjs';
 
 const all = { ...linear, ...attention, ...rowOps };
+const e2e = fileURLToPath(new URL('e2e', import.meta.url));
+const scripts = readdirSync(e2e).flatMap((file) => (file.endsWith('.mjs') ? [file.slice(0, -4)] : []));
 
 const { values } = parseArgs({
   options: { row: { type: 'string' }, threads: { type: 'string' }, isa: { type: 'string' }, json: { type: 'boolean' } },
 });
-const chosen = Object.keys(all).filter((name) => values.row !== undefined && name.startsWith(values.row));
-if (chosen.length === 0) {
-  console.log(`rows: ${Object.keys(all).join(', ')}`);
+const wanted = (name) => values.row !== undefined && name.startsWith(values.row);
+const chosen = Object.keys(all).filter(wanted);
+const chosenScripts = scripts.filter(wanted);
+if (chosen.length + chosenScripts.length === 0) {
+  console.log(`rows: ${[...Object.keys(all), ...scripts].join(', ')}`);
   process.exit(values.row === undefined ? 0 : 2);
 }
+for (const name of chosenScripts) {
+  const { status } = spawnSync(process.execPath, [`${e2e}/${name}.mjs`], { stdio: 'inherit' });
+  if (status !== 0) process.exitCode = 1;
+}
+if (chosen.length === 0) process.exit();
 
 const info = native.info();
 const threads = Number(values.threads ?? info.cores);
