@@ -1,4 +1,5 @@
 /** The thread that decodes: one job at a time; its answer is a picture or an error's plain fields. */
+import { getPriority, setPriority } from 'node:os';
 import { parentPort } from 'node:worker_threads';
 import { OcelliError } from '../errors';
 import { decodeBytes } from './decoders';
@@ -18,6 +19,16 @@ function answer(job: DecodeJob): DecodeAnswer {
         message: 'Expected a valid picture but received one that its decoder failed on',
       },
     };
+  }
+}
+
+// As the image threads (native/image/binding_jobs.cc): with fewer cores than threads, pictures must not make the event loop wait its
+// turn. On Linux this is the thread's own; elsewhere it would be the host's.
+if (process.platform === 'linux') {
+  try {
+    setPriority(Math.min(19, getPriority() + 5));
+  } catch {
+    // A sandbox that forbids it.
   }
 }
 
