@@ -26,7 +26,7 @@ export {
 } from './engine';
 export { ModelConfig, type EngineOptions, type LoadOptions, type LoadProgress } from './config';
 export { registerModel, supportsMultiModal, type ModelHooks } from './models/registry';
-export type { MappedItem, ModelHooksOfClass, PlacedItem, PromptPositions } from './models/hooks';
+export type { MappedItem, ModelHooksOfClass, PlacedItem, PromptPositions, SupportsMultiModal } from './models/hooks';
 export { OcelliError, type OcelliErrorCode } from './errors';
 export { Tensor, type DType } from './media/tensor';
 export type { ImageInput, RawImage } from './media/types';
@@ -38,7 +38,11 @@ export {
   MultiModalKwargs,
   MultiModalPlugin,
   repeatAndPadPlaceholderTokens,
+  type InputMapper,
+  type MaxTokens,
   type MultiModalData,
 } from './multimodal';
+export type { HookOptions, Kwargs } from './config/hooks';
+export type { DummyData, DummyDataFactory, InputProcessor, LLMInputs } from './inputs/registry';
 export { Tokenizer } from './tokenizer';
 export { InputContext } from './inputs/context';

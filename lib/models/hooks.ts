@@ -1,6 +1,16 @@
 /** What a model class may declare beside forward, inputs and forms: static hooks that the engine calls at submission. */
 import type { InputContext } from '../inputs/context';
 import type { Tensor } from '../media/tensor';
+import type { ForwardInputs, Value } from '../nn';
+
+/**
+ * What a model class that takes items beside text implements, as in vLLM. TypeScript erases it: at run time `static supportsMultimodal =
+ * true`, or a registered input mapper, says so.
+ */
+export interface SupportsMultiModal {
+  /** The tensors that the mappers give are among the inputs, under the names that `static inputs` declares. */
+  forward(inputs: ForwardInputs): Value;
+}
 
 /** One item of a prompt after its mapper, as `static inputs` declares its tensors: a leading dimension that counts items is gone. */
 export interface MappedItem {

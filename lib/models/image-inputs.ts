@@ -53,8 +53,8 @@ export function expandImages(inputs: LLMInputs, rows: ImageRows): LLMInputs {
     );
   }
   if (images.length === 0) return inputs;
-  // Without a tokenizer at hand only ids are expanded; the text stays what the user wrote.
-  const [, promptTokenIds] = repeatAndPadPlaceholderTokens({ decode: () => '' }, undefined, inputs.promptTokenIds, {
+  // The text stays what the user wrote.
+  const [, promptTokenIds] = repeatAndPadPlaceholderTokens(undefined, undefined, inputs.promptTokenIds, {
     placeholderTokenId,
     repeatCount: images.map((image, index) => rowsOf(image, index, rows)),
   });

@@ -14,6 +14,7 @@ import {
   type WeightNameRule,
 } from '../nn';
 import { blackImage, dummyImages, expandImages } from './image-inputs';
+import type { SupportsMultiModal } from './hooks';
 import { LlamaForCausalLM, type LlamaConfig } from './llama';
 import type { FeatureSelectStrategy, VisionConfig, VisionModel } from './vision-encoder';
 import { selectedRows, towerOf } from './vision-tower';
@@ -103,7 +104,7 @@ export const llavaWeightNames: readonly WeightNameRule[] = [
 @MULTIMODAL_REGISTRY.registerMaxImageTokens(getMaxLlavaImageTokens)
 @INPUT_REGISTRY.registerDummyData(dummyDataForLlava)
 @INPUT_REGISTRY.registerInputProcessor(inputProcessorForLlava)
-export class LlavaForConditionalGeneration extends Module {
+export class LlavaForConditionalGeneration extends Module implements SupportsMultiModal {
   static readonly supportsMultimodal = true;
   static readonly forms = [['pixelValues'], ['imageEmbeds'], []];
 

@@ -19,7 +19,7 @@ import {
   type WeightNameRule,
 } from '../nn';
 import { anyresIndex, anyresMap, anyresTokens, largestPicture, type Anyres } from './anyres';
-import type { MappedItem } from './hooks';
+import type { MappedItem, SupportsMultiModal } from './hooks';
 import { blackImage, dummyImages, expandImages, integersOf } from './image-inputs';
 import { LlamaForCausalLM } from './llama';
 import { LlavaMultiModalProjector, llavaWeightNames, type LlavaLikeConfig } from './llava';
@@ -115,7 +115,7 @@ export function inputProcessorForLlavaNext(ctx: InputContext, inputs: LLMInputs)
 @MULTIMODAL_REGISTRY.registerMaxImageTokens(getMaxLlavaNextImageTokens)
 @INPUT_REGISTRY.registerDummyData(dummyDataForLlavaNext)
 @INPUT_REGISTRY.registerInputProcessor(inputProcessorForLlavaNext)
-export class LlavaNextForConditionalGeneration extends Module {
+export class LlavaNextForConditionalGeneration extends Module implements SupportsMultiModal {
   static readonly supportsMultimodal = true;
   static readonly forms = [['pixelValues', 'featureIndex'], ['imageEmbeds'], []];
 

@@ -23,7 +23,7 @@ import {
   type WeightNameRule,
 } from '../nn';
 import { largestPicture } from './dynamic-resolution';
-import type { MappedItem, PlacedItem, PromptPositions } from './hooks';
+import type { MappedItem, PlacedItem, PromptPositions, SupportsMultiModal } from './hooks';
 import { blackImage, dummyImages, expandImages, integersOf } from './image-inputs';
 import { LlamaForCausalLM, type LlamaConfig } from './llama';
 import { VisionMLP } from './vision-encoder';
@@ -258,7 +258,7 @@ function patchPositions([time, rows, cols]: Grid, merge: number): Int32Array {
 @MULTIMODAL_REGISTRY.registerMaxImageTokens(getMaxQwen2VlImageTokens, sizeKwargs)
 @INPUT_REGISTRY.registerDummyData(dummyDataForQwen2Vl, sizeKwargs)
 @INPUT_REGISTRY.registerInputProcessor(inputProcessorForQwen2Vl, sizeKwargs)
-export class Qwen2VLForConditionalGeneration extends LlamaForCausalLM {
+export class Qwen2VLForConditionalGeneration extends LlamaForCausalLM implements SupportsMultiModal {
   static readonly supportsMultimodal = true;
   static readonly forms = [['pixelValues', 'patchPositions', 'cuSeqlens'], ['imageEmbeds'], []];
   /** Time, height, width. */

@@ -1,5 +1,6 @@
 /** Architecture -> model class. Built-in ones are imported when a checkpoint names them. */
 import { setModelClassResolver, type ResolvedModelClass } from '../config/model-config';
+import type { HookOptions } from '../config/hooks';
 import type { ModelClass } from '../config/model-class';
 import { OcelliError } from '../errors';
 import type { DummyDataFactory, InputProcessor } from '../inputs/registry';
@@ -15,6 +16,8 @@ export interface ModelHooks {
   maxImageTokens?: MaxTokens;
   dummyData?: DummyDataFactory;
   inputProcessor?: InputProcessor;
+  /** The mmProcessorKwargs that all of these take; the default mapper takes any. */
+  kwargs?: HookOptions['kwargs'];
 }
 
 type Loader = () => Promise<ModelClass>;
@@ -126,10 +129,11 @@ function isClass(model: ModelClass | (() => Promise<ModelClass>)): model is Mode
 
 function applyHooks(modelClass: ModelClass, hooks: ModelHooks | undefined): void {
   if (!hooks) return;
-  const { imageInputMapper: mapper, maxImageTokens, dummyData, inputProcessor } = hooks;
-  if (mapper !== undefined)
-    MULTIMODAL_REGISTRY.registerImageInputMapper(mapper === true ? undefined : mapper)(modelClass);
-  if (maxImageTokens !== undefined) MULTIMODAL_REGISTRY.registerMaxImageTokens(maxImageTokens)(modelClass);
-  if (dummyData !== undefined) INPUT_REGISTRY.registerDummyData(dummyData)(modelClass);
-  if (inputProcessor !== undefined) INPUT_REGISTRY.registerInputProcessor(inputProcessor)(modelClass);
+  const { imageInputMapper: mapper, maxImageTokens, dummyData, inputProcessor, kwargs } = hooks;
+  const options: HookOptions | undefined = kwargs === undefined ? undefined : { kwargs };
+  if (mapper === true) MULTIMODAL_REGISTRY.registerImageInputMapper()(modelClass);
+  else if (mapper !== undefined) MULTIMODAL_REGISTRY.registerImageInputMapper(mapper, options)(modelClass);
+  if (maxImageTokens !== undefined) MULTIMODAL_REGISTRY.registerMaxImageTokens(maxImageTokens, options)(modelClass);
+  if (dummyData !== undefined) INPUT_REGISTRY.registerDummyData(dummyData, options)(modelClass);
+  if (inputProcessor !== undefined) INPUT_REGISTRY.registerInputProcessor(inputProcessor, options)(modelClass);
 }

@@ -16,17 +16,18 @@ export interface PlaceholderOptions {
 /**
  * Repeats each placeholder as many times as its item has features, between optional pad tokens. Placeholders beyond the counts
  * stay single; counts beyond the placeholders are dropped, with a warning where there is a text prompt.
- * @returns the expanded text (undefined without a text prompt) and the expanded ids
+ * @param tokenizer spells the placeholder in the text; without one, or without a text, only ids are expanded
+ * @returns the expanded text (undefined where it was not expanded) and the expanded ids
  */
 export function repeatAndPadPlaceholderTokens(
-  tokenizer: PlaceholderTokenizer,
+  tokenizer: PlaceholderTokenizer | undefined,
   prompt: string | undefined | null,
   promptTokenIds: readonly number[],
   { placeholderTokenId, repeatCount, padTokenLeft, padTokenRight }: PlaceholderOptions,
 ): [prompt: string | undefined, promptTokenIds: number[]] {
   let counts = typeof repeatCount === 'number' ? [repeatCount] : [...repeatCount];
   let newPrompt: string | undefined;
-  if (prompt !== undefined && prompt !== null) {
+  if (tokenizer && prompt !== undefined && prompt !== null) {
     const placeholder = tokenizer.decode([placeholderTokenId], { skipSpecialTokens: false });
     const left = padTokenLeft === undefined ? '' : tokenizer.decode([padTokenLeft], { skipSpecialTokens: false });
     const right = padTokenRight === undefined ? '' : tokenizer.decode([padTokenRight], { skipSpecialTokens: false });

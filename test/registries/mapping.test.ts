@@ -85,6 +85,21 @@ test('a model without preprocessor_config.json is told so', async () => {
   expect(await codeOf(() => multiModal.mapInput(bare, { image: picture(8, 8) }))).toBe('ERR_PROCESSOR_CONFIG');
 });
 
+test('loadData decodes pictures and leaves embeddings and mapped ones alone', async () => {
+  const path = join(fixtureModels, 'images', 'core_64x48.png');
+  const mapped = { pixelValues: embeds(1, 3, 8, 8) };
+  const { image, video } = await multiModal.loadData({
+    image: [path, embeds(2, 4), mapped, picture(3, 2)] as never,
+    video: [[path, path], [path]],
+  });
+  const [decoded, ...rest] = image as unknown[];
+  expect(decoded).toMatchObject({ width: 64, height: 48, channels: 3 });
+  expect(rest).toEqual([embeds(2, 4), mapped, picture(3, 2)]);
+  expect((video as unknown[][]).map((frames) => frames.length)).toEqual([2, 1]);
+  expect(await codeOf(() => multiModal.loadData({ image: path }, { trusted: false }))).toBe('ERR_MEDIA_NOT_ALLOWED');
+  expect(await codeOf(() => multiModal.loadData({ touch: path }))).toBe('ERR_UNKNOWN_MODALITY');
+});
+
 describe('a video', () => {
   const frames = [picture(8, 8), picture(9, 12), picture(30, 8)];
   const video = (data: unknown): Promise<MultiModalKwargs> => multiModal.mapInput(config, { video: data as never });

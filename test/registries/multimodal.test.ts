@@ -140,6 +140,14 @@ describe('registration', () => {
   });
 });
 
+test('supports tells whether a class has a mapper of any modality', () => {
+  const { multiModal } = registries();
+  class Hearing {}
+  multiModal.registerAudioInputMapper(() => ({}))(Hearing);
+  multiModal.registerMaxImageTokens(3)(Model);
+  expect([Hearing, Model].map((modelClass) => multiModal.supports({ modelClass }))).toEqual([true, false]);
+});
+
 describe('maximum tokens', () => {
   function maximum(register: (r: ReturnType<typeof registries>['multiModal']) => void, limit = 1): number {
     const { multiModal } = registries();
