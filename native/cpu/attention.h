@@ -1,4 +1,4 @@
-// Softmax attention of a block of rows over one range of keys and values each; native/cpu/attention.cc says how.
+// Softmax attention of rows over one range of keys and values each; native/cpu/attention_tile.h says how.
 #pragma once
 
 #include "core/op.h"
@@ -27,19 +27,19 @@ struct AttentionRow {
   int64_t hi;
 };
 
-// Fills pointers to the keys and values of positions [begin, end).
-struct KeyValueSource {
-  virtual void locate(int64_t begin, int64_t end, const void** k, const void** v) const = 0;
+// An op's tasks: blocks of pairs that share a key-value head.
+struct AttentionTasks {
+  // The pairs of a task, at most kBlockRows, in one order for all callers: neighbours share their ranges.
+  virtual int64_t rows(int64_t task, AttentionRow* rows) const = 0;
+  // Pointers to its keys and values of positions [begin, end).
+  virtual void locate(int64_t task, int64_t begin, int64_t end, const void** k, const void** v) const = 0;
 
  protected:
-  ~KeyValueSource() = default;
+  ~AttentionTasks() = default;
 };
 
-// Bytes of scratch that one worker needs.
-size_t attention_scratch(int64_t dk, int64_t dv);
-// rows: at most kBlockRows, in one order for all callers: neighbours share their ranges.
-void attend(const AttentionShape& shape, const AttentionRow* rows, int64_t count, const KeyValueSource& source,
-            void* scratch);
+size_t attention_scratch(int64_t dk, int64_t dv, int threads);
+void run_attention(const AttentionShape& shape, const AttentionTasks& tasks, int64_t count, Pool* pool, void* scratch);
 
 // Items with rows (sequences, segments), the tasks of each numbered through: how a flat task number finds its item.
 struct AttentionItem {

@@ -9,31 +9,7 @@ namespace OCELLI_ISA_NS {
 
 namespace {
 
-// One sequence's blocks at one key-value head.
-struct Pages final : KeyValueSource {
-  const KvCache& kv;
-  const KvLayer& layer;
-  const int32_t* blocks;
-  int64_t head;
-
-  Pages(const KvCache& cache, const KvLayer& at, const int32_t* table, int64_t kv_head)
-      : kv(cache), layer(at), blocks(table), head(kv_head) {}
-
-  void locate(int64_t begin, int64_t end, const void** k, const void** v) const override {
-    int64_t bytes_k = kv.head_dim_k * size_of(kv.dtype);
-    int64_t bytes_v = kv.head_dim_v * size_of(kv.dtype);
-    for (int64_t p = begin; p < end;) {
-      int64_t inside = p % kv.block_size;
-      int64_t row = (blocks[p / kv.block_size] * static_cast<int64_t>(kv.kv_heads) + head) * kv.block_size + inside;
-      for (; inside < kv.block_size && p < end; inside++, row++, p++) {
-        *k++ = static_cast<const char*>(layer.k) + row * bytes_k;
-        *v++ = static_cast<const char*>(layer.v) + row * bytes_v;
-      }
-    }
-  }
-};
-
-struct PagedAttention {
+struct PagedAttention final : AttentionTasks {
   const OpCall& call;
   const Tensor& q;
   const Tensor& out;
@@ -72,41 +48,62 @@ struct PagedAttention {
   int64_t pairs_of(int64_t s) const { return (step.cu_rows[s + 1] - step.cu_rows[s]) * group; }
   int64_t blocks_of(int64_t s) const { return (pairs_of(s) + kBlockRows - 1) / kBlockRows; }
 
-  void run(int64_t task, void* scratch) const {
+  // The sequence, key-value head and first pair of a task.
+  struct Place {
+    int64_t s;
+    int64_t kv_head;
+    int64_t begin;
+  };
+  Place place_of(int64_t task) const {
     const AttentionItem& item = item_of(items, count, task);
-    int64_t s = item.item;
-    int64_t kv_head = (task - item.first_task) / blocks_of(s);
-    int64_t begin = (task - item.first_task) % blocks_of(s) * kBlockRows;
+    int64_t inside = task - item.first_task;
+    return {item.item, inside / blocks_of(item.item), inside % blocks_of(item.item) * kBlockRows};
+  }
+
+  int64_t rows(int64_t task, AttentionRow* block) const override {
+    auto [s, kv_head, begin] = place_of(task);
     int64_t pairs = pairs_of(s) - begin < kBlockRows ? pairs_of(s) - begin : kBlockRows;
-    int64_t rows = step.cu_rows[s + 1] - step.cu_rows[s];
-    AttentionRow block[kBlockRows];
+    int64_t first = step.context[s] - (step.cu_rows[s + 1] - step.cu_rows[s]);
     for (int64_t i = 0; i < pairs; i++) {
       int64_t row = step.cu_rows[s] + (begin + i) / group;
       int64_t head = kv_head * group + (begin + i) % group;
-      int64_t position = step.context[s] - rows + (begin + i) / group;
+      int64_t position = first + (begin + i) / group;
       int64_t hi = step.hi[row] < step.context[s] ? step.hi[row] : step.context[s];
       int64_t lo = window > 0 && position + 1 > window ? position + 1 - window : 0;
       block[i] = {q.as<const float>() + row * q.stride[0] + head * q.stride[1],
                   out.as<float>() + row * out.stride[0] + head * out.stride[1], lo, hi};
     }
-    attend(shape, block, pairs, Pages(kv, layer, step.block_table + s * step.max_blocks, kv_head), scratch);
+    return pairs;
+  }
+
+  void locate(int64_t task, int64_t begin, int64_t end, const void** k, const void** v) const override {
+    Place place = place_of(task);
+    const int32_t* blocks = step.block_table + place.s * step.max_blocks;
+    int64_t bytes_k = kv.head_dim_k * size_of(kv.dtype);
+    int64_t bytes_v = kv.head_dim_v * size_of(kv.dtype);
+    for (int64_t p = begin; p < end;) {
+      int64_t inside = p % kv.block_size;
+      int64_t block = static_cast<int64_t>(blocks[p / kv.block_size]) * kv.kv_heads + place.kv_head;
+      int64_t row = block * kv.block_size + inside;
+      for (; inside < kv.block_size && p < end; inside++, row++, p++) {
+        *k++ = static_cast<const char*>(layer.k) + row * bytes_k;
+        *v++ = static_cast<const char*>(layer.v) + row * bytes_v;
+      }
+    }
   }
 };
 
-// The items, then each worker's share.
+// The items, then what run_attention needs.
 size_t items_bytes(const OpCall& call) { return align64(call.in[0].shape[0] * sizeof(AttentionItem)); }
 
 void run_attention_paged(const OpCall& call) {
   if (call.in[0].shape[0] == 0) return;
   PagedAttention op(call);
-  size_t each = attention_scratch(op.shape.dk, op.shape.dv);
-  char* scratch = static_cast<char*>(call.scratch) + items_bytes(call);
-  call.pool->parallel_for(op.tasks, [&](int64_t task, int worker) { op.run(task, scratch + worker * each); });
+  run_attention(op.shape, op, op.tasks, call.pool, static_cast<char*>(call.scratch) + items_bytes(call));
 }
 
 size_t scratch_of_paged(const OpCall& call) {
-  size_t each = attention_scratch(call.in[0].shape[2], call.out[0].shape[2]);
-  return items_bytes(call) + each * call.pool->threads();
+  return items_bytes(call) + attention_scratch(call.in[0].shape[2], call.out[0].shape[2], call.pool->threads());
 }
 
 }  // namespace

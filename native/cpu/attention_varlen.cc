@@ -10,26 +10,7 @@ namespace OCELLI_ISA_NS {
 
 namespace {
 
-// Keys and values of one segment that begins at flat token `start`, at one key-value head.
-struct Segment final : KeyValueSource {
-  const Tensor& k;
-  const Tensor& v;
-  int64_t start;
-  int64_t head;
-
-  Segment(const Tensor& keys, const Tensor& values, int64_t first, int64_t kv_head)
-      : k(keys), v(values), start(first), head(kv_head) {}
-
-  void locate(int64_t begin, int64_t end, const void** to_k, const void** to_v) const override {
-    int64_t heads = k.shape[k.rank - 2];
-    for (int64_t p = begin; p < end; p++) {
-      to_k[p - begin] = row_at(k, (start + p) * heads + head);
-      to_v[p - begin] = row_at(v, (start + p) * heads + head);
-    }
-  }
-};
-
-struct VarlenAttention {
+struct VarlenAttention final : AttentionTasks {
   const OpCall& call;
   const Tensor& q;
   const Tensor& k;
@@ -102,19 +83,36 @@ struct VarlenAttention {
     clear(borders[segments()], tokens);
   }
 
-  void run(int64_t task, void* scratch) const {
+  // The segment, key-value head and first pair of a task.
+  struct Place {
+    int64_t s;
+    int64_t kv_head;
+    int64_t begin;
+  };
+  Place place_of(int64_t task) const {
     const AttentionItem& item = item_of(items, count, task);
-    int64_t s = item.item;
-    int64_t kv_head = (task - item.first_task) / blocks_of(s);
-    int64_t begin = (task - item.first_task) % blocks_of(s) * kBlockRows;
+    int64_t inside = task - item.first_task;
+    return {item.item, inside / blocks_of(item.item), inside % blocks_of(item.item) * kBlockRows};
+  }
+
+  int64_t rows(int64_t task, AttentionRow* block) const override {
+    auto [s, kv_head, begin] = place_of(task);
     int64_t pairs = pairs_of(s) - begin < kBlockRows ? pairs_of(s) - begin : kBlockRows;
-    AttentionRow block[kBlockRows];
     for (int64_t i = 0; i < pairs; i++) {
       int64_t token = (begin + i) / group;
       int64_t row = (start_of(s) + token) * heads + kv_head * group + (begin + i) % group;
       block[i] = {row_at(q, row), row_at(out, row), 0, causal ? token + 1 : end_of(s) - start_of(s)};
     }
-    attend(shape, block, pairs, Segment(k, v, start_of(s), kv_head), scratch);
+    return pairs;
+  }
+
+  void locate(int64_t task, int64_t begin, int64_t end, const void** to_k, const void** to_v) const override {
+    Place place = place_of(task);
+    for (int64_t p = begin; p < end; p++) {
+      int64_t row = (start_of(place.s) + p) * kv_heads + place.kv_head;
+      *to_k++ = row_at(k, row);
+      *to_v++ = row_at(v, row);
+    }
   }
 };
 
@@ -123,20 +121,18 @@ int64_t tokens_of(const OpCall& call) {
   return q.rank == 3 ? q.shape[0] : q.shape[0] * q.shape[1];
 }
 
-// The items (segments with rows: not more than tokens), then each worker's share.
+// The items (segments with rows: not more than tokens), then what run_attention needs.
 size_t items_bytes(const OpCall& call) { return align64(tokens_of(call) * sizeof(AttentionItem)); }
 
 void run_attention_varlen(const OpCall& call) {
   VarlenAttention op(call);
   op.clear_outside();
-  size_t each = attention_scratch(op.shape.dk, op.shape.dv);
-  char* scratch = static_cast<char*>(call.scratch) + items_bytes(call);
-  call.pool->parallel_for(op.tasks, [&](int64_t task, int worker) { op.run(task, scratch + worker * each); });
+  run_attention(op.shape, op, op.tasks, call.pool, static_cast<char*>(call.scratch) + items_bytes(call));
 }
 
 size_t scratch_of_varlen(const OpCall& call) {
-  size_t each = attention_scratch(call.in[0].shape[call.in[0].rank - 1], call.in[2].shape[call.in[2].rank - 1]);
-  return items_bytes(call) + each * call.pool->threads();
+  int last = call.in[0].rank - 1;
+  return items_bytes(call) + attention_scratch(call.in[0].shape[last], call.in[2].shape[last], call.pool->threads());
 }
 
 }  // namespace

@@ -27,9 +27,9 @@ inline Vec exp(Vec x) {
   return select(is_nan(x), x, scaled);
 }
 
-// 2^x for x <= 0 within 2 ulp: the weights of a softmax. Exactly 0 below -125, -infinity too; NaN for NaN.
+// 2^x for x <= 0 within 2 ulp: the weights of a softmax. Exactly 0 below -126, -infinity too; NaN for NaN.
 inline Vec exp2_weight(Vec x) {
-  x = max(set1(-125.5f), x);  // a NaN is the second operand's
+  x = max(set1(-160.f), x);  // a NaN is the second operand's
   Vec n = round(x);
   Vec r = x - n;
   Vec p = set1(0.00015353361959569156f);
@@ -39,7 +39,7 @@ inline Vec exp2_weight(Vec x) {
   p = fma(p, r, set1(0.24022647738456726f));
   p = fma(p, r, set1(0.6931471824645996f));
   p = fma(p, r, set1(1.f));
-  return select(less(x, set1(-125.f)), zero(), scale_by_power(p, n));
+  return scale_down(p, n);
 }
 
 // tanh x within 3 ulp.

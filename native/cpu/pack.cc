@@ -47,24 +47,65 @@ void read_block(const Tensor& rows, int64_t offset, int64_t n, DType format, T* 
   convert(wide, n, format, to);
 }
 
+// Where element k of column `n` lies.
+template <class Kind>
+typename Kind::B* place(const PackedMatrix& dst, int64_t n, int64_t k) {
+  constexpr int64_t kStep = Kind::kStep;
+  return static_cast<typename Kind::B*>(dst.data) + n / kNR * panel_size<Kind>(dst.k) + k / kStep * kNR * kStep +
+         n % kNR * kStep + k % kStep;
+}
+
+// `width` elements from k on of kLanes rows that fill half a panel, by transposing units of 32 bits: one f32, or two of
+// 16 bits, which lie side by side in the panel (pairs) or one step apart. rows[i] may be read in whole vectors.
+template <class Kind>
+void pack_group(const typename Kind::B* const* rows, int64_t width, const PackedMatrix& dst, int64_t n, int64_t k) {
+  using T = typename Kind::B;
+  constexpr int64_t kUnit = 4 / sizeof(T);
+  for (int64_t u = 0; u < width; u += kLanes * kUnit) {
+    Vec block[kLanes];
+    for (int i = 0; i < kLanes; i++) block[i] = load(reinterpret_cast<const float*>(rows[i] + u));
+    transpose(block);
+    for (int64_t i = 0; i < kLanes && u + i * kUnit < width; i++) {
+      T* to = place<Kind>(dst, n, k + u + i * kUnit);
+      if constexpr (kUnit == Kind::kStep) {
+        store(reinterpret_cast<float*>(to), block[i]);
+      } else {
+        store_u16(to, bits(block[i]));
+        if (u + 2 * i + 1 < width) store_u16(to + kNR, shift_right<16>(bits(block[i])));
+      }
+    }
+  }
+}
+
 template <class Kind>
 void pack_rows(const Tensor& rows, int64_t first, PackedMatrix& dst) {
   using T = typename Kind::B;
-  constexpr int64_t kStep = Kind::kStep;
-  T* panels = static_cast<T*>(dst.data);
-  int64_t end = first + rows.shape[0];
-  for (int64_t n = first; n < end; n += kNR - n % kNR) {
-    T* panel = panels + n / kNR * panel_size<Kind>(dst.k);
-    int64_t count = end - n < kNR - n % kNR ? end - n : kNR - n % kNR;
+  int64_t count = rows.shape[0];
+  for (int64_t r = 0; r < count;) {
+    int64_t n = first + r;
+    bool whole = n % kLanes == 0 && count - r >= kLanes;
+    int64_t height = whole ? kLanes : 1;
     for (int64_t k = 0; k < dst.k; k += kBlock) {
       int64_t width = dst.k - k < kBlock ? dst.k - k : kBlock;
-      for (int64_t j = 0; j < count; j++) {
-        T block[kBlock];
-        read_block(rows, (n - first + j) * rows.stride[0] + k, width, dst.format, block);
-        T* to = panel + k * kNR + (n % kNR + j) * kStep;
-        for (int64_t i = 0; i < width; i++) to[i / kStep * kNR * kStep + i % kStep] = block[i];
+      T stage[kLanes][kBlock];
+      if (width < kBlock) std::memset(stage, 0, sizeof(stage));
+      const T* from[kLanes];
+      for (int64_t i = 0; i < height; i++) {
+        int64_t offset = (r + i) * rows.stride[0] + k;
+        from[i] = stage[i];
+        if (rows.dtype == dst.format && width == kBlock) {
+          from[i] = rows.as<const T>() + offset;
+        } else {
+          read_block(rows, offset, width, dst.format, stage[i]);
+        }
+      }
+      if (whole) {
+        pack_group<Kind>(from, width, dst, n, k);
+      } else {
+        for (int64_t i = 0; i < width; i++) *place<Kind>(dst, n, k + i) = from[0][i];
       }
     }
+    r += height;
   }
 }
 

@@ -311,6 +311,15 @@ inline float largest(Vec v) { return vmaxvq_f32(v); }
 inline Vec scale_by_power(Vec x, Vec n) { return from_bits(add_int(bits(x), shift_left<23>(to_int(n)))); }
 
 inline Vec zero() { return set1(0.f); }
+// The same for n <= 0, 0 where n < -126. x in [0.5, 2].
+inline Vec scale_down(Vec x, Vec n) {
+#if defined(OCELLI_ISA_avx512)
+  return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(n, _mm512_set1_ps(-126.f), _CMP_NLT_UQ), x, n);
+#else
+  return select(less(n, set1(-126.f)), zero(), scale_by_power(x, n));
+#endif
+}
+
 inline Vec load_bf16(const uint16_t* p) { return from_bits(shift_left<16>(load_u16(p))); }
 
 // Round to nearest even; NaN stays NaN. Integers, so that denormals survive flush-to-zero as the reference keeps them.

@@ -261,6 +261,26 @@ describe.each(isas)('attention_paged on %s', (isa) => {
       }
     }
   });
+
+  test.each([1, 3])('%d key-value heads: tiles computed apart by several threads give the bits of one', (kvHeads) => {
+    const setting: Setting = { ...plain, heads: 3, kvHeads, kv: kvHeads === 1 ? 'bf16' : 'f32' };
+    const contexts = [2300, 700];
+    const cache = fill(setting, contexts, 9);
+    const q = seeded([3, 3, 16], 10);
+    for (const window of [0, 600]) {
+      const windowed = { ...setting, attrs: { window } };
+      const sequences = [
+        { s: 0, rows: 2, context: 2300, hi: [2299, 2300] },
+        ...(kvHeads === 1 ? [{ s: 1, rows: 1, context: 700 }] : []),
+      ];
+      const rows = kvHeads === 1 ? 3 : 2;
+      const one = paged(isa, windowed, cache, queries(q, 0, rows), sequences, 1);
+      for (const threads of [2, 3, 5]) {
+        const found = paged(isa, windowed, cache, queries(q, 0, rows), sequences, threads);
+        expectSameRows(found, 0, one, 0, rows * 72, `${threads} threads, window ${window}`);
+      }
+    }
+  });
 });
 
 /** What lies from `position` on becomes NaN: a later step will write it. */
