@@ -36,6 +36,9 @@ export interface EngineHandle {
   readonly [handle]: 'engine';
 }
 
+type MetadataScalar = number | bigint | boolean | string;
+export type MetadataValue = MetadataScalar | MetadataScalar[];
+
 export interface CheckpointTensorInfo {
   name: string;
   dtype: string;
@@ -48,6 +51,8 @@ export interface ModelOptions {
   programs: string[];
   /** Part name (module path) -> checkpoint tensor name. */
   names: Record<string, string>;
+  /** Checkpoint tensor name -> heads whose rows come in rope pairs, as llama.cpp stores q and k of Llama. */
+  pairedHeads?: Record<string, number>;
   dtype: 'f32' | 'bf16' | 'f16';
   /** `cpu`, `ref`, or one instruction set of cpu by its name. */
   backend: string;
@@ -199,6 +204,10 @@ export interface NativeBinding {
   info(): NativeInfo;
   openCheckpoint(paths: string[]): Promise<CheckpointHandle>;
   checkpointTensors(checkpoint: CheckpointHandle): CheckpointTensorInfo[];
+  /** Of a GGUF file, by its place in `paths`; a file of another format has none. */
+  checkpointMetadata(checkpoint: CheckpointHandle, file: number): [key: string, value: MetadataValue][];
+  /** Rows of a tensor of any type that is read, as stored; a vector is one row. */
+  checkpointRows(checkpoint: CheckpointHandle, name: string, first: number, count: number): Float32Array;
   /** Packs on native threads. */
   createModel(
     checkpoint: CheckpointHandle | null,
@@ -207,8 +216,11 @@ export interface NativeBinding {
     signal?: { aborted: boolean },
   ): Promise<ModelHandle>;
   disposeModel(model: ModelHandle): void;
-  /** Resident bytes of the weights without loading them. */
-  weightBytes(options: Omit<ModelOptions, 'names'>): number;
+  /** Resident bytes of the weights without loading them; without a checkpoint, plain tensors are taken to stay in its mapping. */
+  weightBytes(
+    checkpoint: CheckpointHandle | null,
+    options: Omit<ModelOptions, 'names'> & Partial<ModelOptions>,
+  ): number;
   /** Peak arena bytes of a program for given sizes; checks every op. */
   programPeak(program: string, backend: 'cpu' | 'ref', symbols: Record<string, number>, threads: number): number;
   /** Shape of an output for given sizes. */

@@ -66,6 +66,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
       throw Napi::Error::New(env);
     state.release();
     binding::expose<binding::info_of>(env, exports, "info");
+    register_checkpoint(env, exports);
     register_model(env, exports);
     register_op(env, exports);
     register_engine(env, exports);

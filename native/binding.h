@@ -117,6 +117,7 @@ void expose(Napi::Env env, Napi::Object exports, const char* name) {
 
 }  // namespace binding
 
+void register_checkpoint(Napi::Env env, Napi::Object exports);
 void register_model(Napi::Env env, Napi::Object exports);
 void register_op(Napi::Env env, Napi::Object exports);
 void register_engine(Napi::Env env, Napi::Object exports);

@@ -1,4 +1,4 @@
-// Checkpoints, models, and programs that run once.
+// Models, and programs that run once.
 #include "binding.h"
 #include "binding_program.h"
 #include "core/layout.h"
@@ -40,31 +40,6 @@ namespace {
 
 using namespace binding;
 
-Napi::Value open_checkpoint(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  std::vector<std::string> paths = to_strings(info[0], "paths");
-  auto opened = std::make_shared<std::shared_ptr<Checkpoint>>();
-  return addon(env).background->submit(
-      [opened, paths](const std::atomic<bool>&) { *opened = Checkpoint::open(paths); },
-      [opened](Napi::Env e) { return make_handle(e, HandleKind::kCheckpoint, *opened); });
-}
-
-Napi::Value checkpoint_tensors(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  auto checkpoint = handle_as<Checkpoint>(info[0], HandleKind::kCheckpoint);
-  const std::vector<CheckpointTensor>& tensors = checkpoint->tensors();
-  Napi::Array array = Napi::Array::New(env, tensors.size());
-  for (size_t i = 0; i < tensors.size(); i++) {
-    Napi::Object object = Napi::Object::New(env);
-    object.Set("name", tensors[i].name);
-    object.Set("dtype", tensors[i].stored);
-    object.Set("shape", from_shape(env, tensors[i].shape));
-    object.Set("file", tensors[i].file);
-    array.Set(static_cast<uint32_t>(i), object);
-  }
-  return array;
-}
-
 DType to_format(Napi::Value value) {
   DType format = to_dtype(value, "dtype");
   if (format != DType::kF32 && format != DType::kBF16 && format != DType::kF16)
@@ -79,6 +54,19 @@ WeightOptions to_weight_options(Napi::Object options) {
   Napi::Value seed = options.Get("seed");
   if (!seed.IsUndefined()) weights.seed = static_cast<uint64_t>(to_integer(seed, "seed", 0, int64_t{1} << 53));
   return weights;
+}
+
+WeightPlaces to_places(Napi::Object options) {
+  WeightPlaces places;
+  if (!options.Get("names").IsUndefined()) places.names = to_string_map(options.Get("names"), "names");
+  if (!options.Get("pairedHeads").IsUndefined())
+    places.paired_heads = to_integer_map(options.Get("pairedHeads"), "pairedHeads");
+  return places;
+}
+
+std::shared_ptr<Checkpoint> to_checkpoint(Napi::Value value) {
+  if (value.IsNull() || value.IsUndefined()) return nullptr;
+  return handle_as<Checkpoint>(value, HandleKind::kCheckpoint);
 }
 
 // The JavaScript side of loading: who hears of progress, and who may stop it. Touched on the event loop only.
@@ -101,7 +89,7 @@ struct Listener {
 
 struct Loading {
   std::vector<std::string> programs;
-  std::map<std::string, std::string> names;
+  WeightPlaces places;
   WeightOptions weights;
   const Backend* backend = nullptr;
   int threads = 0;
@@ -120,8 +108,8 @@ struct Loading {
     for (const Program& program : loaded->programs) pointers.push_back(&program);
     std::shared_ptr<Listener> hears = listener;
     Background* loop = background;
-    loaded->weights =
-        Weights::load(pointers, checkpoint, names, backend, weights, *loaded->pool, [&](uint64_t done, uint64_t total) {
+    loaded->weights = Weights::load(
+        pointers, checkpoint, places, backend, weights, *loaded->pool, [&](uint64_t done, uint64_t total) {
           loop->post([hears, done, total](Napi::Env env) { hears->hear(env, done, total); });
           return !cancel.load() && !hears->aborted.load();
         });
@@ -132,11 +120,10 @@ struct Loading {
 Napi::Value create_model(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   auto loading = std::make_shared<Loading>();
-  if (!info[0].IsNull() && !info[0].IsUndefined())
-    loading->checkpoint = handle_as<Checkpoint>(info[0], HandleKind::kCheckpoint);
+  loading->checkpoint = to_checkpoint(info[0]);
   Napi::Object options = to_object(info[1], "options");
   loading->programs = to_strings(options.Get("programs"), "programs");
-  loading->names = to_string_map(options.Get("names"), "names");
+  loading->places = to_places(options);
   loading->weights = to_weight_options(options);
   loading->backend = backend_named(to_string(options.Get("backend"), "backend"));
   loading->threads = static_cast<int>(to_integer(options.Get("threads"), "threads", 0, 256));
@@ -161,15 +148,17 @@ Napi::Value dispose_model(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value weight_bytes(const Napi::CallbackInfo& info) {
-  Napi::Object options = to_object(info[0], "options");
+  std::shared_ptr<Checkpoint> checkpoint = to_checkpoint(info[0]);
+  Napi::Object options = to_object(info[1], "options");
   std::vector<Program> programs;
   std::vector<const Program*> pointers;
   for (const std::string& text : to_strings(options.Get("programs"), "programs"))
     programs.push_back(Program::parse(text));
   for (const Program& program : programs) pointers.push_back(&program);
   const Backend* backend = backend_named(to_string(options.Get("backend"), "backend"));
-  return Napi::Number::New(info.Env(),
-                           static_cast<double>(Weights::resident_bytes(pointers, backend, to_weight_options(options))));
+  uint64_t bytes =
+      Weights::resident_bytes(pointers, checkpoint.get(), to_places(options), backend, to_weight_options(options));
+  return Napi::Number::New(info.Env(), static_cast<double>(bytes));
 }
 
 Napi::Value program_peak(const Napi::CallbackInfo& info) {
@@ -248,8 +237,6 @@ Napi::Value run_program(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void register_model(Napi::Env env, Napi::Object exports) {
-  expose<open_checkpoint>(env, exports, "openCheckpoint");
-  expose<checkpoint_tensors>(env, exports, "checkpointTensors");
   expose<create_model>(env, exports, "createModel");
   expose<dispose_model>(env, exports, "disposeModel");
   expose<weight_bytes>(env, exports, "weightBytes");

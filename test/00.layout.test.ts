@@ -20,8 +20,9 @@ function files(folder: string, pattern: RegExp): string[] {
 const mayImport: Record<string, readonly string[]> = {
   errors: [],
   native: [],
-  config: [],
-  tokenizer: [],
+  gguf: ['native'],
+  config: ['gguf'],
+  tokenizer: ['gguf'],
   media: ['native'],
   nn: ['config'],
   inputs: ['config', 'media', 'tokenizer', 'multimodal'],
@@ -33,7 +34,7 @@ const mayImport: Record<string, readonly string[]> = {
   cli: ['index', 'server', 'engine', 'models', 'nn', 'multimodal', 'inputs', 'config', 'media', 'tokenizer', 'native'],
 };
 /** Types alone may also go these ways: they are gone at run time. */
-const mayImportTypes: Record<string, readonly string[]> = { native: ['media'] };
+const mayImportTypes: Record<string, readonly string[]> = { native: ['media'], gguf: ['config'] };
 
 /** The same for native/: a backend sees the core's views and checks, never the engine. */
 const mayInclude: Record<string, readonly string[]> = {
@@ -104,7 +105,6 @@ test('includes between the folders of native point one way', () => {
 /** Files over the limit, with the length they must not pass; the list only ever shrinks. */
 const tooLong: Record<string, number> = {
   'native/core/program.cc': 403,
-  'native/core/weights.cc': 411,
 };
 
 test('files stay small: 400 lines, a kernel 800', () => {

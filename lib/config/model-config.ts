@@ -1,9 +1,9 @@
-import { join } from 'node:path';
 import { OcelliError } from '../errors';
 import { readGenerationConfig, type GenerationConfig } from './generation-config';
 import { completeConfig, configError, textConfigOf } from './hf-config';
-import { isObject, readJsonFile, type JsonObject } from './json-file';
+import { isObject, type JsonObject } from './json-file';
 import type { ModelClass, MultiModalConfig, RegistryModelConfig } from './model-class';
+import { openModelSource, type ModelSource } from './model-source';
 import { checkEngineOptions, type EngineOptions, type LoadOptions } from './options';
 import { resolveModel } from './resolve-model';
 
@@ -27,7 +27,7 @@ export function setModelClassResolver(next: ModelClassResolver): void {
 
 interface Fields {
   name: string;
-  folder: string;
+  source: ModelSource;
   options: EngineOptions;
   hfConfig: JsonObject;
   generationConfig: GenerationConfig;
@@ -41,8 +41,10 @@ interface Fields {
 export class ModelConfig implements RegistryModelConfig {
   /** As it was asked for. */
   readonly name: string;
-  /** The folder. */
+  /** The folder or GGUF file. */
   readonly model: string;
+  /** What its files say. */
+  readonly source: ModelSource;
   readonly options: Readonly<EngineOptions>;
   /** config.json with defaults filled in; names are the checkpoint's. */
   readonly hfConfig: Readonly<JsonObject>;
@@ -61,7 +63,8 @@ export class ModelConfig implements RegistryModelConfig {
 
   private constructor(f: Fields) {
     this.name = f.name;
-    this.model = f.folder;
+    this.model = f.source.path;
+    this.source = f.source;
     this.options = f.options;
     this.hfConfig = f.hfConfig;
     this.textConfig = textConfigOf(f.hfConfig);
@@ -89,7 +92,7 @@ export class ModelConfig implements RegistryModelConfig {
     this.maxModelLen = maxModelLen(f.options.maxModelLen, this.textConfig);
   }
 
-  /** @param model 'demo', a folder, a file URL, or owner/name[@revision] */
+  /** @param model 'demo', a folder, a GGUF file, a file URL, or owner/name[@revision] */
   static async load(model: string | URL, options: EngineOptions & LoadOptions = {}): Promise<ModelConfig> {
     const {
       signal,
@@ -100,12 +103,13 @@ export class ModelConfig implements RegistryModelConfig {
       ...engine
     } = checkEngineOptions(options);
     signal?.throwIfAborted();
-    const { name, folder } = await resolveModel(model, { revision, cacheDir });
-    const raw = await readJsonFile(join(folder, 'config.json'));
+    const { name, path } = await resolveModel(model, { revision, cacheDir });
+    const source = await openModelSource(path, engine);
+    const raw = await source.json('config.json');
     if (raw === undefined) {
-      throw new OcelliError('ERR_MODEL_NOT_FOUND', `Expected config.json in ${folder} but found none`, {
-        hint: 'A model is a folder with config.json, tokenizer.json and safetensors files.',
-        details: { model: name, looked: [join(folder, 'config.json')] },
+      throw new OcelliError('ERR_MODEL_NOT_FOUND', `Expected config.json in ${path} but found none`, {
+        hint: 'A model is a folder with config.json, tokenizer.json and safetensors files, or a GGUF file.',
+        details: { model: name, looked: [path] },
       });
     }
     const { architectures } = raw;
@@ -124,15 +128,13 @@ export class ModelConfig implements RegistryModelConfig {
       );
     const resolved = await resolver(architectures as string[]);
     const [generation, preprocessorConfig, processorConfig] = await Promise.all(
-      ['generation_config.json', 'preprocessor_config.json', 'processor_config.json'].map((f) =>
-        readJsonFile(join(folder, f)),
-      ),
+      ['generation_config.json', 'preprocessor_config.json', 'processor_config.json'].map((f) => source.json(f)),
     );
     signal?.throwIfAborted();
     const hfConfig = completeConfig(raw);
     return new ModelConfig({
       name,
-      folder,
+      source,
       options: engine,
       hfConfig,
       generationConfig: readGenerationConfig(generation, hfConfig, textConfigOf(hfConfig)),

@@ -7,6 +7,8 @@ export interface EngineOptions {
   /** 'dummy': random weights of the configuration's shapes. */
   loadFormat?: 'auto' | 'dummy';
   dtype?: 'auto' | 'float32' | 'bfloat16' | 'float16';
+  /** The vision tower and projector of a GGUF file; false: none, absent: the one `*mmproj*.gguf` beside it that fits. */
+  mmproj?: string | false;
   quantization?: 'none' | 'int8' | 'int4' | (string & {});
   accuracy?: 'fast' | 'balanced' | 'exact';
   kvCacheDtype?: 'auto' | 'float32' | 'bfloat16' | 'int8';
@@ -74,6 +76,7 @@ const powerOfTwo: Check = {
 const engineChecks: Record<keyof EngineOptions, Check> = {
   loadFormat: oneOf('auto', 'dummy'),
   dtype: oneOf('auto', 'float32', 'bfloat16', 'float16'),
+  mmproj: { expected: 'a path, or false', test: (v) => v === false || (typeof v === 'string' && v !== '') },
   quantization: oneOf('none', 'int8', 'int4'),
   accuracy: oneOf('fast', 'balanced', 'exact'),
   kvCacheDtype: oneOf('auto', 'float32', 'bfloat16', 'int8'),

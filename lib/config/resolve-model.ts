@@ -1,14 +1,16 @@
-/** From a model's name to its folder on disk. */
+/** From a model's name to its folder or GGUF file on disk. */
 import { readFile, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { OcelliError } from '../errors';
+import { isGguf } from '../gguf';
 
 export interface ResolvedModel {
   /** As it was asked for. */
   name: string;
-  folder: string;
+  /** A folder, or a GGUF file. */
+  path: string;
 }
 
 /** The package's own model, beside dist/. */
@@ -16,7 +18,7 @@ const demoFolder = join(__dirname, '..', '..', 'models', 'demo');
 
 const hubName = /^[\w][\w.-]{0,95}\/[\w][\w.-]{0,95}(?:@[\w][\w./-]{0,199})?$/;
 
-/** 'demo'; an existing folder or file URL; owner/name[@revision] in the hub's cache; else ERR_MODEL_NOT_FOUND. */
+/** 'demo'; an existing folder, GGUF file or file URL; owner/name[@revision] in the hub's cache; else ERR_MODEL_NOT_FOUND. */
 export async function resolveModel(
   model: string | URL,
   options: { cacheDir?: string; revision?: string } = {},
@@ -30,19 +32,19 @@ export async function resolveModel(
   const name = String(model);
   const looked: string[] = [];
   if (name === 'demo') {
-    if (await isFolder(demoFolder)) return { name, folder: demoFolder };
+    if (await isFolder(demoFolder)) return { name, path: demoFolder };
     looked.push(`${demoFolder} (the package's own model)`);
   }
   const path = pathOf(model, name);
   if (path !== undefined) {
     const kind = await kindOfPath(path);
-    if (kind === 'folder') return { name, folder: path };
+    if (kind === 'folder' || (await isGguf(path))) return { name, path };
     if (kind === 'file') {
       throw new OcelliError(
         'ERR_MODEL_FORMAT',
-        `Expected a folder with config.json and safetensors but received the file ${path}`,
+        `Expected a GGUF file, or a folder with config.json and safetensors, but received the file ${path}`,
         {
-          hint: 'GGUF files are not read yet; name the folder of a safetensors checkpoint.',
+          hint: 'For safetensors, name the folder.',
         },
       );
     }
@@ -50,13 +52,13 @@ export async function resolveModel(
   }
   if (hubName.test(name)) {
     const found = await inHubCache(name, options, looked);
-    if (found !== undefined) return { name, folder: found };
+    if (found !== undefined) return { name, path: found };
   }
   throw new OcelliError(
     'ERR_MODEL_NOT_FOUND',
     `Expected a model at '${name}' but found none; looked in ${looked.join(', ') || 'no place: the name is empty'}`,
     {
-      hint: "Give a folder with config.json, 'demo', or owner/name of a model in the hub's cache.",
+      hint: "Give a folder with config.json, a GGUF file, 'demo', or owner/name of a model in the hub's cache.",
       details: { model: name, looked },
     },
   );

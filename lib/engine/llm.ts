@@ -90,7 +90,7 @@ export class LLM implements AsyncDisposable {
   }
 
   /**
-   * Loads a model: 'demo', a folder with config.json and safetensors files, a file URL, or owner/name of the local hub cache.
+   * Loads a model: 'demo', a folder with config.json and safetensors files, a GGUF file, a file URL, or owner/name of the local hub cache.
    * `signal` rejects with its reason.
    */
   static async load(model: string | URL, options: EngineOptions & LoadOptions = {}): Promise<LLM> {

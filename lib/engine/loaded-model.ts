@@ -2,16 +2,16 @@
 import { AsyncResource } from 'node:async_hooks';
 import { ModelConfig } from '../config/model-config';
 import type { EngineOptions, LoadOptions, LoadProgress } from '../config/options';
-import { findWeightFiles } from '../config/weight-files';
 import { OcelliError } from '../errors';
 import '../models/registry';
 import { INPUT_REGISTRY, MULTIMODAL_REGISTRY } from '../multimodal';
 import { loadNative, nativeError, type ModelHandle, type NativeBinding } from '../native';
-import { resolveWeightNames, traceModel, type TracedModel } from '../nn';
+import { traceModel, type TracedModel } from '../nn';
 import { Tokenizer } from '../tokenizer';
 import { programTexts } from './item-size';
 import { ItemMapper, type FeatureRows } from './items';
 import { planMemory, weightFormat, type MemoryPlan } from './memory-plan';
+import { openWeights, type OpenedWeights } from './open-weights';
 
 export interface PlannedModel {
   native: NativeBinding;
@@ -19,6 +19,8 @@ export interface PlannedModel {
   traced: TracedModel;
   programs: string[];
   plan: MemoryPlan;
+  /** Of a GGUF file, whose types the plan depends on. */
+  opened?: OpenedWeights;
 }
 
 export interface LoadedModel extends PlannedModel {
@@ -37,8 +39,12 @@ export async function planModel(model: string | URL, options: EngineOptions & Lo
   const maxMultiModalTokens = config.multimodalConfig ? MULTIMODAL_REGISTRY.getMaxMultimodalTokens(config) : 0;
   try {
     const items = await largestItems(native, config, traced, programs);
-    const plan = planMemory(native, config, traced, programs, items, maxMultiModalTokens);
-    return { native, config, traced, programs, plan };
+    const opened =
+      config.source.format === 'gguf' && config.options.loadFormat !== 'dummy'
+        ? await openWeights(native, config.source, traced)
+        : undefined;
+    const plan = planMemory(native, config, traced, programs, items, maxMultiModalTokens, opened);
+    return { native, config, traced, programs, plan, opened };
   } catch (e) {
     throw nativeError(e);
   }
@@ -57,27 +63,19 @@ export async function loadModel(model: string | URL, options: EngineOptions & Lo
   const report = options.onProgress && AsyncResource.bind(options.onProgress);
   const progress = (phase: LoadProgress['phase'], loaded: number, total: number): void =>
     report?.({ phase, loaded, total });
-  const tokenizer = config.options.skipTokenizerInit ? undefined : await Tokenizer.load(config.model);
+  const tokenizer = config.options.skipTokenizerInit ? undefined : await Tokenizer.load(config.source);
   const dummy = config.options.loadFormat === 'dummy';
   try {
-    const files = dummy ? [] : await findWeightFiles(config.model);
-    progress('read', 0, files.length);
-    const checkpoint = dummy ? null : await native.openCheckpoint(files);
-    progress('read', files.length, files.length);
+    progress('read', 0, 1);
+    const opened = dummy ? undefined : (planned.opened ?? (await openWeights(native, config.source, traced)));
+    progress('read', 1, 1);
     signal?.throwIfAborted();
-    const stored = checkpoint ? native.checkpointTensors(checkpoint).map((t) => t.name) : [];
-    const names = checkpoint
-      ? resolveWeightNames(
-          [traced.text, ...traced.encoders.flatMap((e) => e.program ?? [])],
-          stored,
-          traced.weightNames,
-        )
-      : {};
     const handle = await native.createModel(
-      checkpoint,
+      opened?.checkpoint ?? null,
       {
         programs,
-        names,
+        names: {},
+        ...opened?.places,
         dtype: weightFormat(config),
         backend: 'cpu',
         threads: config.options.threads ?? 0,

@@ -4,6 +4,7 @@ import { OcelliError } from '../errors';
 import type { EngineConfig, NativeBinding, NativeDType } from '../native';
 import type { TracedModel } from '../nn';
 import type { EngineItemSize } from './item-size';
+import type { OpenedWeights } from './open-weights';
 
 /** Bytes and counts; every term of the arithmetic. */
 export interface MemoryPlan {
@@ -51,7 +52,10 @@ export function weightFormat(config: ModelConfig): 'f32' | 'bf16' | 'f16' {
   return weightTypes[config.dtype];
 }
 
-/** @param items one per encoder: the largest item that the registered dummy data gives */
+/**
+ * @param items one per encoder: the largest item that the registered dummy data gives
+ * @param opened the checkpoint, where its types decide what stays in its mapping
+ */
 export function planMemory(
   native: NativeBinding,
   config: ModelConfig,
@@ -59,6 +63,7 @@ export function planMemory(
   programs: readonly string[],
   items: readonly EngineItemSize[],
   maxMultiModalTokens: number,
+  opened?: OpenedWeights,
 ): MemoryPlan {
   const { options } = config;
   const threads = options.threads ?? native.info().cores;
@@ -67,12 +72,13 @@ export function planMemory(
   const maxNumSeqs = options.maxNumSeqs ?? defaultMaxNumSeqs;
   const maxNumBatchedTokens = batchedTokens(config, maxNumSeqs, maxMultiModalTokens);
 
-  const weights = native.weightBytes({
+  const weights = native.weightBytes(opened?.checkpoint ?? null, {
     programs: [...programs],
     dtype: weightFormat(config),
     backend: 'cpu',
     threads,
     dummy: options.loadFormat === 'dummy',
+    ...opened?.places,
   });
   const rows: Record<string, number> = {
     T: maxNumBatchedTokens,

@@ -1,6 +1,4 @@
 /** tokenizer.json: text to ids and back. The file is the truth: its pipeline is run as written. */
-import { readFile, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
 import { OcelliError } from '../errors';
 import { AddedTokenMatcher, type AddedToken, type Stretch } from './added-tokens';
 import { Bpe, type Model } from './bpe';
@@ -8,10 +6,9 @@ import { renderTemplate, type ChatTemplateOptions, type TemplateMessage } from '
 import { breakSpellings, flatMessage, templateTakesParts, unusedCharacter } from './message-text';
 import { decoderOf, type Decoder } from './decoders';
 import { Unigram, WordPiece } from './models';
+import { object, openTokenizerFiles, readTemplates, type Json, type TokenizerFiles } from './files';
 import { normalizerOf, type Normalizer } from './normalizers';
 import { preTokenizerOf, type PreTokenizer } from './pre-tokenizers';
-
-type Json = Record<string, unknown>;
 
 export interface EncodeOptions {
   /** BOS and the like, as the file's post-processor says. */
@@ -76,37 +73,31 @@ export class Tokenizer {
     this.padTokenId = this.specialId('pad_token');
   }
 
-  /** @param folderOrFile a checkpoint folder, or a tokenizer.json; files beside it (configuration, chat template) are read too. */
-  static async load(folderOrFile: string): Promise<Tokenizer> {
-    const isFile = (await stat(folderOrFile).catch(() => undefined))?.isFile() ?? false;
-    const path = isFile ? folderOrFile : join(folderOrFile, 'tokenizer.json');
-    const folder = dirname(path);
-    const file = await readJson(path);
+  /** @param from a checkpoint folder, a tokenizer.json (files beside it are read too), a GGUF file, or what has these files */
+  static async load(from: string | TokenizerFiles): Promise<Tokenizer> {
+    const source = typeof from === 'string' ? await openTokenizerFiles(from) : from;
+    const file = await source.json('tokenizer.json');
     if (!file) {
-      throw new OcelliError('ERR_TOKENIZER', `Expected a tokenizer at ${path} but found none`, {
+      throw new OcelliError('ERR_TOKENIZER', `Expected a tokenizer at ${source.path} but found none`, {
         hint: 'A checkpoint folder needs tokenizer.json.',
       });
     }
     const config = {
-      ...(await readJson(join(folder, 'special_tokens_map.json'))),
-      ...(await readJson(join(folder, 'tokenizer_config.json'))),
+      ...(await source.json('special_tokens_map.json')),
+      ...(await source.json('tokenizer_config.json')),
     };
-    const templates = new Map<string, string>();
-    const given = config.chat_template;
-    if (typeof given === 'string') templates.set('default', given);
-    else if (Array.isArray(given))
-      for (const t of given as { name: string; template: string }[]) templates.set(t.name, t.template);
-    const json = (await readJson(join(folder, 'chat_template.json')))?.chat_template;
-    if (typeof json === 'string') templates.set('default', json);
-    const jinja = await readFile(join(folder, 'chat_template.jinja'), 'utf8').catch(() => undefined);
-    if (jinja !== undefined) templates.set('default', jinja);
+    const templates = await readTemplates(source, config);
     try {
       return new Tokenizer(file, config, templates);
     } catch (e) {
       if (OcelliError.is(e)) throw e;
-      throw new OcelliError('ERR_TOKENIZER', `Expected a well-formed tokenizer at ${path}: ${(e as Error).message}`, {
-        cause: e,
-      });
+      throw new OcelliError(
+        'ERR_TOKENIZER',
+        `Expected a well-formed tokenizer at ${source.path}: ${(e as Error).message}`,
+        {
+          cause: e,
+        },
+      );
     }
   }
 
@@ -263,22 +254,6 @@ export class Tokenizer {
     if (json.type === 'ByteLevel') return [[], []];
     throw new OcelliError('ERR_TOKENIZER', `Expected a known post-processor but received '${String(json.type)}'`);
   }
-}
-
-async function readJson(path: string): Promise<Json | undefined> {
-  const text = await readFile(path, 'utf8').catch(() => undefined);
-  if (text === undefined) return undefined;
-  try {
-    return object(JSON.parse(text), path);
-  } catch (cause) {
-    if (OcelliError.is(cause)) throw cause;
-    throw new OcelliError('ERR_TOKENIZER', `Expected JSON in ${path}`, { cause });
-  }
-}
-
-function object(value: unknown, name: string): Json {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Json;
-  throw new OcelliError('ERR_TOKENIZER', `Expected an object for ${name} of tokenizer.json`);
 }
 
 function readAdded(value: unknown): AddedToken[] {

@@ -1,4 +1,5 @@
-// Files, mapped read-only.
+#include "core/checkpoint.h"
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -6,9 +7,11 @@
 
 #include <cerrno>
 #include <cstring>
+#include <map>
 
+#include "core/check.h"
+#include "core/convert.h"
 #include "core/safetensors.h"
-#include "core/weights.h"
 
 namespace ocelli {
 
@@ -89,8 +92,64 @@ std::string lower(std::string text) {
 
 struct Checkpoint::State {
   std::vector<std::unique_ptr<MappedFile>> files;
+  std::vector<std::vector<GgufValue>> metadata;  // by file
   std::vector<CheckpointTensor> tensors;
   std::map<std::string, size_t> index;
+
+  void add(CheckpointTensor tensor) {
+    auto added = index.emplace(tensor.name, tensors.size());
+    if (!added.second) {
+      throw Error("ERR_CHECKPOINT_DUPLICATE", "Expected each tensor in one file but received '" + tensor.name +
+                                                  "' in " + files[tensors[added.first->second].file]->path() + " and " +
+                                                  files[tensor.file]->path());
+    }
+    tensors.push_back(std::move(tensor));
+  }
+
+  void add_safetensors(const MappedFile& mapped, int32_t file) {
+    SafetensorsFile header =
+        read_safetensors(std::string_view(mapped.data(), mapped.bytes()), mapped.bytes(), mapped.path());
+    for (SafetensorsEntry& entry : header.entries) {
+      CheckpointTensor tensor;
+      tensor.name = std::move(entry.name);
+      set_stored(&tensor, lower(entry.dtype));
+      tensor.shape = std::move(entry.shape);
+      tensor.data = mapped.data() + header.data_offset + entry.begin;
+      tensor.bytes = entry.end - entry.begin;
+      tensor.file = file;
+      add(std::move(tensor));
+    }
+  }
+
+  void add_gguf(const MappedFile& mapped, int32_t file) {
+    GgufFile header = read_gguf(std::string_view(mapped.data(), mapped.bytes()), mapped.path());
+    for (GgufTensor& entry : header.tensors) {
+      CheckpointTensor tensor;
+      tensor.name = std::move(entry.name);
+      set_stored(&tensor, entry.format->name);
+      if (!tensor.readable && entry.format->decode != nullptr) {
+        tensor.blocks = entry.format;
+        tensor.readable = true;
+      }
+      tensor.shape = std::move(entry.shape);
+      tensor.data = mapped.data() + entry.offset;
+      tensor.bytes = entry.bytes;
+      tensor.file = file;
+      add(std::move(tensor));
+    }
+    metadata.back() = std::move(header.metadata);
+  }
+
+  static void set_stored(CheckpointTensor* tensor, std::string name) {
+    tensor->readable = false;
+    tensor->dtype = DType::kU8;
+    for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kI8, DType::kU8, DType::kI32, DType::kI64}) {
+      if (name != name_of(dtype)) continue;
+      tensor->dtype = dtype;
+      tensor->readable = true;
+    }
+    tensor->stored = std::move(name);
+  }
 };
 
 Checkpoint::Checkpoint() : state_(new State) {}
@@ -99,36 +158,18 @@ Checkpoint::~Checkpoint() = default;
 std::unique_ptr<Checkpoint> Checkpoint::open(const std::vector<std::string>& paths) {
   std::unique_ptr<Checkpoint> checkpoint(new Checkpoint);
   State& state = *checkpoint->state_;
-  if (paths.empty()) throw Error("ERR_CHECKPOINT_IO", "Expected at least one safetensors file but received none");
+  if (paths.empty()) throw Error("ERR_CHECKPOINT_IO", "Expected at least one checkpoint file but received none");
   for (const std::string& path : paths) {
     int32_t file = static_cast<int32_t>(state.files.size());
     state.files.emplace_back(new MappedFile(path));
+    state.metadata.emplace_back();
     const MappedFile& mapped = *state.files.back();
-    SafetensorsFile header = read_safetensors(std::string_view(mapped.data(), mapped.bytes()), mapped.bytes(), path);
-    mapped.verify_size();
-    for (SafetensorsEntry& entry : header.entries) {
-      CheckpointTensor tensor;
-      tensor.stored = lower(entry.dtype);
-      tensor.readable = false;
-      tensor.dtype = DType::kU8;
-      for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kI8, DType::kU8, DType::kI32, DType::kI64}) {
-        if (tensor.stored != name_of(dtype)) continue;
-        tensor.dtype = dtype;
-        tensor.readable = true;
-      }
-      tensor.shape = std::move(entry.shape);
-      tensor.data = mapped.data() + header.data_offset + entry.begin;
-      tensor.bytes = entry.end - entry.begin;
-      tensor.file = file;
-      auto added = state.index.emplace(entry.name, state.tensors.size());
-      if (!added.second) {
-        throw Error("ERR_CHECKPOINT_DUPLICATE",
-                    "Expected each tensor in one file but received '" + entry.name + "' in " +
-                        state.files[state.tensors[added.first->second].file]->path() + " and " + path);
-      }
-      tensor.name = std::move(entry.name);
-      state.tensors.push_back(std::move(tensor));
+    if (is_gguf(std::string_view(mapped.data(), mapped.bytes()))) {
+      state.add_gguf(mapped, file);
+    } else {
+      state.add_safetensors(mapped, file);
     }
+    mapped.verify_size();
   }
   return checkpoint;
 }
@@ -142,8 +183,33 @@ const CheckpointTensor* Checkpoint::find(const std::string& name) const {
 
 const std::string& Checkpoint::path(int32_t file) const { return state_->files[file]->path(); }
 
+const std::vector<GgufValue>& Checkpoint::metadata(int32_t file) const { return state_->metadata[file]; }
+
+int32_t Checkpoint::files() const { return static_cast<int32_t>(state_->files.size()); }
+
 void Checkpoint::verify_sizes() const {
   for (const auto& file : state_->files) file->verify_size();
+}
+
+void read_elements(const CheckpointTensor& tensor, int64_t first, int64_t count, DType dtype, void* out) {
+  if (tensor.blocks == nullptr) {
+    if (tensor.dtype == dtype) {
+      std::memcpy(out, static_cast<const char*>(tensor.data) + first * size_of(dtype), count * size_of(dtype));
+      return;
+    }
+    for (int64_t i = 0; i < count; i++)
+      write_element(out, dtype, i, read_element(tensor.data, tensor.dtype, first + i));
+    return;
+  }
+  if (dtype == DType::kF32 && reinterpret_cast<uintptr_t>(out) % alignof(float) == 0) {
+    decode_blocks(*tensor.blocks, tensor.data, first, count, static_cast<float*>(out));
+    return;
+  }
+  float values[256];  // of the largest block
+  for (int64_t i = 0; i < count; i += tensor.blocks->elements) {
+    decode_blocks(*tensor.blocks, tensor.data, first + i, tensor.blocks->elements, values);
+    for (int64_t j = 0; j < tensor.blocks->elements; j++) write_element(out, dtype, i + j, values[j]);
+  }
 }
 
 void Checkpoint::release_pages(const CheckpointTensor& tensor) const {

@@ -1,13 +1,14 @@
 /** A model as the library loads it, with its programs at hand: items through their encoder, a prompt through the text program. */
-import { findWeightFiles, ModelConfig } from '../../dist/config';
+import { ModelConfig } from '../../dist/config';
 import { programTexts } from '../../dist/engine/item-size';
 import { ItemMapper, type EncodableItem } from '../../dist/engine/items';
 import { featureRowsOf } from '../../dist/engine/loaded-model';
+import { openWeights } from '../../dist/engine/open-weights';
 import { InputContext, INPUT_REGISTRY, MULTIMODAL_REGISTRY } from '../../dist/index';
 import type { ModelHooksOfClass, PlacedItem, PromptPositions } from '../../dist/models/hooks';
 import '../../dist/models/registry';
 import { loadNative, type ModelHandle, type NativeTensor, type RunResult } from '../../dist/native';
-import { resolveWeightNames, traceModel, type TracedModel } from '../../dist/nn';
+import { traceModel, type TracedModel } from '../../dist/nn';
 import { Tokenizer } from '../../dist/tokenizer';
 
 export interface Setting {
@@ -42,23 +43,21 @@ export class GoldenModel {
     private readonly mapper: ItemMapper,
   ) {}
 
-  static async load(folder: string, setting: Setting): Promise<GoldenModel> {
-    const config = await ModelConfig.load(folder, { dtype: setting.dtype });
+  static async load(path: string, setting: Setting): Promise<GoldenModel> {
+    const config = await ModelConfig.load(path, { dtype: setting.dtype });
     MULTIMODAL_REGISTRY.initMmLimitsPerPrompt(config);
     const traced = traceModel(config.modelClass as never, config.hfConfig);
-    const programs = [traced.text, ...traced.encoders.flatMap((e) => e.program ?? [])];
     const native = loadNative();
-    const checkpoint = await native.openCheckpoint(await findWeightFiles(folder));
-    const stored = native.checkpointTensors(checkpoint).map((t) => t.name);
+    const { checkpoint, places } = await openWeights(native, config.source, traced);
     const handle = await native.createModel(checkpoint, {
       programs: programTexts(traced),
-      names: resolveWeightNames(programs, stored, traced.weightNames),
+      ...places,
       dtype: setting.dtype === 'float32' ? 'f32' : 'bf16',
       backend: setting.backend,
       threads: setting.threads,
     });
     const mapper = new ItemMapper(config, traced, featureRowsOf(native, handle, traced), 0);
-    return new GoldenModel(setting, config, traced, await Tokenizer.load(folder), handle, mapper);
+    return new GoldenModel(setting, config, traced, await Tokenizer.load(config.source), handle, mapper);
   }
 
   dispose(): void {

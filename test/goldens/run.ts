@@ -24,13 +24,16 @@ export interface FolderReport extends Setting {
   cases: CaseReport[];
 }
 
-/** What no model of the library is for is skipped, and said; any other error is a failure of its case or folder. */
-export async function runFolder(path: string, setting: Setting): Promise<FolderReport> {
+/**
+ * What no model of the library is for is skipped, and said; any other error is a failure of its case or folder.
+ * @param checkpoint another form of the folder's weights and configuration
+ */
+export async function runFolder(path: string, setting: Setting, checkpoint = path): Promise<FolderReport> {
   const folder = readGoldenFolder(path);
   const report: FolderReport = { folder: folder.name, ...setting, ok: true, failures: [], cases: [] };
   let model: GoldenModel;
   try {
-    model = await GoldenModel.load(path, setting);
+    model = await GoldenModel.load(checkpoint, setting);
   } catch (e) {
     if (OcelliError.is(e) && e.code === 'ERR_CONFIG') return { ...report, skipped: e.message };
     if (OcelliError.is(e) && e.code === 'ERR_UNKNOWN_ARCHITECTURE')

@@ -13,6 +13,8 @@ export interface RopeScaling {
   high_freq_factor?: number;
   original_max_position_embeddings?: number;
   mrope_section?: readonly number[];
+  /** Of rope_type 'factors': what each frequency is divided by. */
+  factors?: readonly number[];
   [field: string]: unknown;
 }
 
@@ -70,12 +72,14 @@ function scaledFrequencies(rotaryDim: number, theta: number, scaling: RopeScalin
       return plain;
     case 'linear':
       return plain.map((f) => f32(f / field(scaling!, 'factor', type)));
+    case 'factors':
+      return plain.map((f, i) => f32(f / factorAt(scaling!, i, plain.length)));
     case 'llama3':
       return llama3Frequencies(plain, scaling!);
     default:
       throw new OcelliError(
         'ERR_CONFIG',
-        `Expected one of default, linear, dynamic, llama3 for rope_scaling.rope_type but received '${type}'`,
+        `Expected one of default, linear, dynamic, factors, llama3 for rope_scaling.rope_type but received '${type}'`,
         { details: { field: 'rope_scaling.rope_type' } },
       );
   }
@@ -94,6 +98,16 @@ function llama3Frequencies(plain: number[], scaling: RopeScaling): number[] {
     const smooth = f32(f32(f32(original / wavelength) - low) / (high - low));
     return f32(f32(f32(f32(1 - smooth) * f) / factor) + f32(smooth * f));
   });
+}
+
+function factorAt({ factors }: RopeScaling, index: number, count: number): number {
+  const factor = factors?.[index];
+  if (factors?.length === count && Number.isFinite(factor) && factor! > 0) return factor!;
+  throw new OcelliError(
+    'ERR_CONFIG',
+    `Expected ${count} positive numbers for rope_scaling.factors but received ${factors?.length ?? 0}`,
+    { details: { field: 'rope_scaling.factors' } },
+  );
 }
 
 function field(scaling: RopeScaling, name: string, type: string): number {

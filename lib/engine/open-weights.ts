@@ -1,0 +1,23 @@
+/** A model's checkpoint, opened, and where in it each weight of the programs is. */
+import type { ModelSource } from '../config/model-source';
+import type { CheckpointHandle, ModelOptions, NativeBinding } from '../native';
+import { resolveWeightNames, type TracedModel } from '../nn';
+
+export interface OpenedWeights {
+  checkpoint: CheckpointHandle;
+  places: Required<Pick<ModelOptions, 'names' | 'pairedHeads'>>;
+}
+
+export async function openWeights(
+  native: NativeBinding,
+  source: ModelSource,
+  traced: TracedModel,
+): Promise<OpenedWeights> {
+  const { files, names: spelled, pairedHeads = {} } = await source.weights();
+  const checkpoint = await native.openCheckpoint(files);
+  const stored = spelled?.keys() ?? native.checkpointTensors(checkpoint).map((t) => t.name);
+  const programs = [traced.text, ...traced.encoders.flatMap((e) => e.program ?? [])];
+  const names = resolveWeightNames(programs, stored, traced.weightNames);
+  for (const [part, name] of Object.entries(names)) names[part] = spelled?.get(name) ?? name;
+  return { checkpoint, places: { names, pairedHeads } };
+}

@@ -1,0 +1,97 @@
+/** SmolLM2 as llama.cpp quantised it, against transformers on the same dequantised weights; stored tokenizers by way of a GGUF. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { GgufFile } from '../../dist/gguf/file';
+import { tokenizerFiles } from '../../dist/gguf/tokenizer';
+import { LLM } from '../../dist/index';
+import { Tokenizer } from '../../dist/tokenizer';
+import { tokenizerEntries } from '../gguf/convert';
+import { writeGguf } from '../gguf/writer';
+import { shared } from '../media/pictures';
+import { runFolder } from '../goldens/run';
+import { convertText } from '../gguf/convert';
+
+const golden = JSON.parse(readFileSync(join(shared, 'golden/smollm2.json'), 'utf8')) as {
+  cases: {
+    name: string;
+    prompt: string;
+    messages?: { role: string; content: string }[];
+    prompt_token_ids: number[];
+    greedy: { token_ids: number[]; logprobs: number[]; top_logprobs: [number, number][][] };
+  }[];
+  tokenization: { text: string; ids: number[]; decoded: string }[];
+};
+
+const folder = mkdtempSync(join(tmpdir(), 'ocelli-gguf-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe('SmolLM2-135M-Instruct.Q4_1.gguf', () => {
+  let llm: LLM;
+  beforeAll(async () => {
+    const file = join(shared, 'models/SmolLM2-135M-Instruct.Q4_1.gguf');
+    llm = await LLM.load(file, { dtype: 'float32', maxModelLen: 1024 });
+  });
+  afterAll(() => llm.dispose());
+
+  test('texts, digit by digit', () => {
+    expect(golden.tokenization.length).toBeGreaterThan(30);
+    for (const { text, ids, decoded } of golden.tokenization) {
+      expect({ text, ids: llm.tokenizer.encode(text) }).toEqual({ text, ids });
+      expect(llm.tokenizer.decode(ids, { skipSpecialTokens: false })).toBe(decoded);
+    }
+  });
+
+  test.each(golden.cases)('$name: ids, greedy tokens, log-probabilities', async (c) => {
+    if (c.messages) expect(await llm.tokenizer.applyChatTemplate(c.messages)).toBe(c.prompt);
+    expect(llm.tokenizer.encode(c.prompt)).toEqual(c.prompt_token_ids);
+    const { token_ids: tokens, logprobs, top_logprobs: tops } = c.greedy;
+    const sampling = { temperature: 0, maxTokens: tokens.length, ignoreEos: true, logprobs: 5 };
+    const { outputs } = await llm.generate({ promptTokenIds: c.prompt_token_ids }, sampling);
+    expect(outputs[0]!.tokenIds).toEqual(tokens);
+    let worst = 0;
+    tokens.forEach((token, step) => {
+      const ours = outputs[0]!.logprobs![step]!;
+      for (const [id, logprob] of [[token, logprobs[step]!] as const, ...tops[step]!]) {
+        // The fifth may trade places with a sixth that is as likely.
+        const found = ours.get(id);
+        if (found) worst = Math.max(worst, Math.abs(found.logprob - logprob));
+        else expect(logprob).toBeCloseTo(Math.min(...[...ours.values()].map((o) => o.logprob)), 3);
+      }
+    });
+    // Stored to 5 digits; float32 sums of 30 layers in another order move a log-probability by 3e-5.
+    expect(worst).toBeLessThan(2e-4);
+  });
+});
+
+test.each(['llama', 'llama3-rope', 'mistral', 'qwen2', 'qwen3', 'smollm2'])('%s as a GGUF file', async (name) => {
+  const source = join(shared, 'golden/models', name);
+  const pre = { qwen2: 'qwen2', qwen3: 'qwen2', smollm2: 'smollm', 'llama3-rope': 'llama-bpe' }[name];
+  const file = convertText(source, join(folder, `${name}.gguf`), pre === undefined ? {} : { pre });
+  const report = await runFolder(source, { backend: 'cpu', dtype: 'float32', threads: 2 }, file);
+  expect(report.cases.filter((c) => !c.ok)).toEqual([]);
+  expect(report.ok).toBe(true);
+});
+
+/** Converters lose what the format has no place for: mistral_v1's normalizer is SentencePiece's own, the others' rules have names. */
+test.each([
+  ['mistral_v1', 'default'],
+  ['smollm2', 'smollm'],
+  ['qwen2', 'qwen2'],
+  ['llama3_style', 'llama-bpe'],
+])("the tokenizer %s by way of a GGUF's %s", async (name, pre) => {
+  const source = join(shared, 'golden/tokenizers', name);
+  const { cases } = JSON.parse(readFileSync(`${source}.json`, 'utf8')) as { cases: { text?: string; ids: number[] }[] };
+  const file = writeGguf(join(folder, `${name}.gguf`), { metadata: tokenizerEntries(source, pre) });
+  const { tokenizer: json, config } = tokenizerFiles(await GgufFile.open(file), { image: false });
+  const tokenizer = await Tokenizer.load({
+    path: file,
+    json: (n) => Promise.resolve({ 'tokenizer.json': json, 'tokenizer_config.json': config }[n]),
+    text: () => Promise.resolve(undefined),
+  });
+  expect(cases.length).toBeGreaterThan(100);
+  for (const { text, ids } of cases) {
+    if (text === undefined) continue;
+    expect({ text, ids: tokenizer.encode(text, { addSpecialTokens: false }) }).toEqual({ text, ids });
+  }
+});
