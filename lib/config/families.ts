@@ -23,6 +23,34 @@ const qwen2 = {
   max_window_layers: 28,
 };
 
+const qwen2VlText = {
+  ...qwen2,
+  vocab_size: 152064,
+  hidden_size: 8192,
+  intermediate_size: 29568,
+  num_hidden_layers: 80,
+  num_attention_heads: 64,
+  num_key_value_heads: 8,
+  rms_norm_eps: 1e-5,
+  rope_theta: 1000000,
+  max_window_layers: 80,
+};
+
+const qwen3 = {
+  ...decoder,
+  vocab_size: 151936,
+  intermediate_size: 22016,
+  num_key_value_heads: 32,
+  head_dim: 128,
+  max_position_embeddings: 32768,
+  attention_bias: false,
+  use_sliding_window: false,
+  sliding_window: 4096,
+  max_window_layers: 28,
+};
+
+const qwenVision = { num_heads: 16, in_channels: 3, spatial_merge_size: 2, temporal_patch_size: 2 };
+
 const llava = {
   image_token_index: 32000,
   projector_hidden_act: 'gelu',
@@ -31,6 +59,8 @@ const llava = {
   multimodal_projector_bias: true,
   tie_word_embeddings: false,
 };
+
+const qwenVl = { image_token_index: 151655, tie_word_embeddings: false };
 
 const llavaParts = {
   text: 'llama',
@@ -61,30 +91,10 @@ const defaultsByType: Readonly<Record<string, JsonObject>> = {
     sliding_window: 4096,
   },
   qwen2,
-  qwen2_vl_text: {
-    ...qwen2,
-    vocab_size: 152064,
-    hidden_size: 8192,
-    intermediate_size: 29568,
-    num_hidden_layers: 80,
-    num_attention_heads: 64,
-    num_key_value_heads: 8,
-    rms_norm_eps: 1e-5,
-    rope_theta: 1000000,
-    max_window_layers: 80,
-  },
-  qwen3: {
-    ...decoder,
-    vocab_size: 151936,
-    intermediate_size: 22016,
-    num_key_value_heads: 32,
-    head_dim: 128,
-    max_position_embeddings: 32768,
-    attention_bias: false,
-    use_sliding_window: false,
-    sliding_window: 4096,
-    max_window_layers: 28,
-  },
+  qwen2_vl_text: qwen2VlText,
+  qwen3,
+  qwen2_5_vl_text: qwen2VlText,
+  qwen3_vl_text: { ...qwen3, max_position_embeddings: 128000, rope_theta: 5000000 },
   clip_vision_model: {
     hidden_size: 768,
     intermediate_size: 3072,
@@ -108,16 +118,35 @@ const defaultsByType: Readonly<Record<string, JsonObject>> = {
     layer_norm_eps: 1e-6,
   },
   qwen2_vl_vision: {
+    ...qwenVision,
     depth: 32,
     embed_dim: 1280,
     hidden_size: 3584,
     hidden_act: 'quick_gelu',
     mlp_ratio: 4,
-    num_heads: 16,
-    in_channels: 3,
     patch_size: 14,
-    spatial_merge_size: 2,
-    temporal_patch_size: 2,
+  },
+  qwen2_5_vl_vision: {
+    ...qwenVision,
+    depth: 32,
+    hidden_size: 3584,
+    hidden_act: 'silu',
+    intermediate_size: 3420,
+    patch_size: 14,
+    out_hidden_size: 3584,
+    window_size: 112,
+    fullatt_block_indexes: [7, 15, 23, 31],
+  },
+  qwen3_vl_vision: {
+    ...qwenVision,
+    depth: 27,
+    hidden_size: 1152,
+    hidden_act: 'gelu_pytorch_tanh',
+    intermediate_size: 4304,
+    patch_size: 16,
+    out_hidden_size: 3584,
+    num_position_embeddings: 2304,
+    deepstack_visual_indexes: [8, 16, 24],
   },
   llava,
   llava_next: {
@@ -130,7 +159,9 @@ const defaultsByType: Readonly<Record<string, JsonObject>> = {
       [336, 1008],
     ],
   },
-  qwen2_vl: { image_token_index: 151655, tie_word_embeddings: false },
+  qwen2_vl: qwenVl,
+  qwen2_5_vl: qwenVl,
+  qwen3_vl: qwenVl,
 };
 
 interface Parts {
@@ -147,6 +178,8 @@ const partsByType: Readonly<Record<string, Parts>> = {
   llava: llavaParts,
   llava_next: llavaParts,
   qwen2_vl: { text: 'qwen2_vl_text', vision: 'qwen2_vl_vision', flatText: true },
+  qwen2_5_vl: { text: 'qwen2_5_vl_text', vision: 'qwen2_5_vl_vision', flatText: true },
+  qwen3_vl: { text: 'qwen3_vl_text', vision: 'qwen3_vl_vision' },
 };
 
 export function defaultsOf(modelType: string): JsonObject {

@@ -163,7 +163,8 @@ function completeVision(raw: JsonObject, prefix: string): JsonObject {
   const defaults = defaultsOf(modelType);
   const config: JsonObject = { ...defaults, ...withoutNull(raw, []) };
   for (const f of Object.keys(defaults)) {
-    if (typeof defaults[f] !== 'number') text(config, f, prefix);
+    if (Array.isArray(defaults[f])) indices(config, f, prefix);
+    else if (typeof defaults[f] !== 'number') text(config, f, prefix);
     else if (f.endsWith('_eps')) positiveNumber(config, f, prefix);
     else positiveInteger(config, f, prefix);
   }
@@ -204,6 +205,12 @@ function positiveNumber(config: JsonObject, field: string, prefix: string): void
   const value = config[field];
   if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0)
     throw configError(prefix + field, 'a positive number', value);
+}
+
+function indices(config: JsonObject, field: string, prefix: string): void {
+  const value = config[field];
+  if (!Array.isArray(value) || !value.every((n) => Number.isSafeInteger(n) && n >= 0))
+    throw configError(prefix + field, 'a list of numbers from 0', value);
 }
 
 function text(config: JsonObject, field: string, prefix: string): void {

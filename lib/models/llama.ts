@@ -57,13 +57,16 @@ function traitsOf(config: LlamaConfig): Traits {
   switch (config.model_type) {
     case 'qwen2':
     case 'qwen2_vl_text':
-    case 'qwen3': {
+    case 'qwen2_5_vl_text':
+    case 'qwen3':
+    case 'qwen3_vl_text': {
       const from = config.max_window_layers ?? 0;
       const window = config.use_sliding_window ? (config.sliding_window ?? undefined) : undefined;
+      const third = config.model_type.startsWith('qwen3');
       return {
-        qkvBias: config.model_type === 'qwen3' ? bias : true,
-        outBias: config.model_type === 'qwen3' ? bias : false,
-        qkNorm: config.model_type === 'qwen3',
+        qkvBias: third ? bias : true,
+        outBias: third ? bias : false,
+        qkNorm: third,
         window: (layer) => (layer >= from ? window : undefined),
       };
     }
@@ -182,12 +185,19 @@ export class LlamaModel extends Module {
     this.norm = new RMSNorm(config.hidden_size, { eps: config.rms_norm_eps });
   }
 
-  /** @param inputsEmbeds in place of inputIds: [T, hidden] with pictures merged in */
-  forward(inputs: ForwardInputs, inputsEmbeds?: Value): Value {
+  /**
+   * @param inputsEmbeds in place of inputIds: [T, hidden] with pictures merged in
+   * @param after what becomes of a layer's output before the next one sees it
+   */
+  forward(
+    inputs: ForwardInputs,
+    inputsEmbeds?: Value,
+    after: (hidden: Value, layer: number) => Value = (hidden) => hidden,
+  ): Value {
     const { inputIds, positions, kvCaches, attnMetadata } = inputs;
     let hidden = inputsEmbeds ?? this.embed_tokens.forward(inputIds);
     for (const [i, layer] of this.layers.entries())
-      hidden = layer.forward(positions, hidden, kvCaches[i]!, attnMetadata);
+      hidden = after(layer.forward(positions, hidden, kvCaches[i]!, attnMetadata), i);
     return this.norm.forward(hidden);
   }
 }

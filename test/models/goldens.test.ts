@@ -7,7 +7,8 @@ import { runFolder } from '../goldens/run';
 import { fixtureModels } from './fixtures';
 
 const backends = ['ref', 'cpu', ...loadNative().info().isas];
-const settings = ['llama', 'llava-1.5', 'llava-siglip', 'llava-next-mistral', 'qwen2_vl'].flatMap((folder) =>
+const folders = ['llama', 'llava-1.5', 'llava-siglip', 'llava-next-mistral', 'qwen2_vl', 'qwen2_5_vl', 'qwen3_vl'];
+const settings = folders.flatMap((folder) =>
   backends.flatMap((backend) => (['float32', 'bfloat16'] as const).map((dtype) => [folder, backend, dtype] as const)),
 );
 

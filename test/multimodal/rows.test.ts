@@ -16,7 +16,7 @@ import { loadNative } from '../../dist/native';
 import { traceModel } from '../../dist/nn';
 import { fixture, picture } from '../registries/support';
 
-const folders = ['llava-1.5', 'llava-siglip', 'llava-next-mistral', 'qwen2_vl'];
+const folders = ['llava-1.5', 'llava-siglip', 'llava-next-mistral', 'qwen2_vl', 'qwen2_5_vl', 'qwen3_vl'];
 const configs = new Map<string, ModelConfig>();
 beforeAll(async () => {
   for (const name of folders) configs.set(name, await fixture(name, { limitMmPerPrompt: { image: 3 } }));
@@ -83,7 +83,7 @@ test.each(folders)('%s: real pictures', async (name) => {
   await fc.assert(
     fc.asyncProperty(sizes, async (given) => {
       // What these refuse is left out: Qwen2-VL an aspect above 200, and a shortest edge of 56 pixels one that resizes beyond 131072.
-      const longest = { qwen2_vl: 200, 'llava-1.5': 2000 }[name] ?? Infinity;
+      const longest = name.startsWith('qwen') ? 200 : ({ 'llava-1.5': 2000 }[name] ?? Infinity);
       const images = given.map(([w, h]) => picture(Math.min(w, longest * h), Math.min(h, longest * w)));
       const config = configs.get(name)!;
       expect(await rows(config, images, {})).toEqual(await placeholders(config, images, {}));

@@ -21,6 +21,8 @@ test.each([
   ['llava-siglip', 383],
   ['llava-next-mistral', 384],
   ['qwen2_vl', 342],
+  ['qwen2_5_vl', 312],
+  ['qwen3_vl', 312],
 ])('%s: the input processor keeps the request’s mmProcessorKwargs', async (name, token) => {
   const kwargs = { doResize: true };
   const processed = await process(name, [token], picture(56, 56), kwargs);
@@ -126,6 +128,8 @@ test('the maximum of a model is that of its own pinpoints and limits, never a fi
     ['llava-siglip', 16],
     ['llava-next-mistral', 88],
     ['qwen2_vl', 48],
+    ['qwen2_5_vl', 48],
+    ['qwen3_vl', 48],
   ] as const) {
     const config = await fixture(name);
     MULTIMODAL_REGISTRY.initMmLimitsPerPrompt(config);

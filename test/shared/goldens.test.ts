@@ -18,8 +18,6 @@ const without = [
   'paligemma',
   'phi3',
   'pixtral',
-  'qwen2_5_vl',
-  'qwen3_vl',
   'smolvlm',
 ];
 const folders = readdirSync(models, { withFileTypes: true }).filter((f) => f.isDirectory());

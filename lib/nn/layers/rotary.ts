@@ -15,6 +15,8 @@ export interface RopeScaling {
   mrope_section?: readonly number[];
   /** Of rope_type 'factors': what each frequency is divided by. */
   factors?: readonly number[];
+  /** Frequencies are dealt out to the axes in turn, not in runs (Qwen3-VL). */
+  mrope_interleaved?: boolean;
   [field: string]: unknown;
 }
 
@@ -34,6 +36,7 @@ export class RotaryEmbedding extends Module {
   readonly #style: 'half' | 'pairs';
   readonly #frequencies: number[];
   readonly #sections: readonly number[] | undefined;
+  readonly #interleaved: boolean;
 
   constructor(headDim: number, options: RotaryOptions) {
     super();
@@ -43,6 +46,7 @@ export class RotaryEmbedding extends Module {
     const each = scaledFrequencies(this.#rotaryDim / axes, options.theta, options.scaling ?? undefined);
     this.#frequencies = Array.from({ length: axes }, () => each).flat();
     this.#sections = axes > 1 ? new Array<number>(axes).fill(each.length) : options.scaling?.mrope_section;
+    this.#interleaved = options.scaling?.mrope_interleaved === true;
   }
 
   /** @param positions [T], or [axes, T] with `axes` or an mrope_section of as many parts; x [T, heads, headDim] */
@@ -51,6 +55,7 @@ export class RotaryEmbedding extends Module {
       rotary: this.#rotaryDim,
       style: this.#style,
       sections: positions.rank === 2 ? this.#sections : undefined,
+      interleaved: positions.rank === 2 && this.#interleaved,
     });
   }
 }
