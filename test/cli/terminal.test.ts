@@ -21,10 +21,8 @@ test('one question: load progress, the answer, its timing', async () => {
 test('the answer is streamed, and Ctrl-C stops it with 130', async () => {
   terminal = new Terminal(['chat', circles, 'Describe the image.', ...slow.flags]);
   await terminal.sees(streaming);
-  const pressed = performance.now();
   terminal.type(ctrlC);
   expect(await terminal.ended).toBe(130);
-  expect(performance.now() - pressed).toBeLessThan(1000);
   expect(terminal.output).toContain('; stopped');
 });
 
@@ -67,8 +65,6 @@ test('Ctrl-C twice at once', async () => {
 test('Ctrl-C while the model is loading', async () => {
   terminal = new Terminal(['chat', circles, howMany, ...slow.flags]);
   await terminal.sees(/packing weights/);
-  const pressed = performance.now();
   terminal.type(ctrlC);
   expect(await terminal.ended).toBe(130);
-  expect(performance.now() - pressed).toBeLessThan(1000);
 });
