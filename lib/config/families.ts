@@ -62,6 +62,9 @@ const llava = {
 
 const qwenVl = { image_token_index: 151655, tie_word_embeddings: false };
 
+/** Of LLaVA-OneVision's grids: tiles along a side. */
+const sixths = [1, 2, 3, 4, 5, 6];
+
 const llavaParts = {
   text: 'llama',
   vision: 'clip_vision_model',
@@ -159,6 +162,14 @@ const defaultsByType: Readonly<Record<string, JsonObject>> = {
       [336, 1008],
     ],
   },
+  llava_onevision: {
+    ...llava,
+    image_token_index: 151646,
+    vision_feature_select_strategy: 'full',
+    vision_feature_layer: -1,
+    vision_aspect_ratio: 'anyres_max_9',
+    image_grid_pinpoints: sixths.flatMap((high) => sixths.map((wide) => [384 * high, 384 * wide])),
+  },
   qwen2_vl: qwenVl,
   qwen2_5_vl: qwenVl,
   qwen3_vl: qwenVl,
@@ -177,6 +188,18 @@ interface Parts {
 const partsByType: Readonly<Record<string, Parts>> = {
   llava: llavaParts,
   llava_next: llavaParts,
+  llava_onevision: {
+    text: 'qwen2',
+    vision: 'siglip_vision_model',
+    visionDefaults: {
+      hidden_size: 1152,
+      intermediate_size: 4304,
+      num_hidden_layers: 26,
+      num_attention_heads: 16,
+      image_size: 384,
+      patch_size: 14,
+    },
+  },
   qwen2_vl: { text: 'qwen2_vl_text', vision: 'qwen2_vl_vision', flatText: true },
   qwen2_5_vl: { text: 'qwen2_5_vl_text', vision: 'qwen2_5_vl_vision', flatText: true },
   qwen3_vl: { text: 'qwen3_vl_text', vision: 'qwen3_vl_vision' },

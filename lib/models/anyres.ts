@@ -124,20 +124,25 @@ function search(anyres: Anyres): LargestPicture {
   );
 }
 
+/** The number of the feature in row y and column x of the part that shows the picture, among [1 + tiles, side * side] joined. */
+export function featureOf(map: AnyresMap, { side }: Anyres, y: number, x: number): number {
+  const [row, col] = [map.top + y, map.left + x];
+  const tile = 1 + Math.floor(row / side) * map.tileCols + Math.floor(col / side);
+  return tile * side ** 2 + (row % side) * side + (col % side);
+}
+
 /**
  * Which feature stands in each row of a picture's features. Features are [1 + tiles, side * side] joined, the whole picture first;
  * `newline` is the number of the row that ends a line.
  */
-export function anyresIndex(map: AnyresMap, { side }: Anyres, newline: number): Int32Array {
+export function anyresIndex(map: AnyresMap, anyres: Anyres, newline: number): Int32Array {
+  const { side } = anyres;
   const whole = side ** 2;
   const index = new Int32Array(whole + map.rows * map.cols + map.rows);
   let at = 0;
   for (; at < whole; at++) index[at] = at;
-  for (let y = map.top; y < map.top + map.rows; y++) {
-    for (let x = map.left; x < map.left + map.cols; x++) {
-      const tile = 1 + Math.floor(y / side) * map.tileCols + Math.floor(x / side);
-      index[at++] = tile * whole + (y % side) * side + (x % side);
-    }
+  for (let y = 0; y < map.rows; y++) {
+    for (let x = 0; x < map.cols; x++) index[at++] = featureOf(map, anyres, y, x);
     index[at++] = newline;
   }
   return index;

@@ -36,7 +36,7 @@ export class Corners {
   /** [4, rows]. */
   readonly weight: Float32Array;
 
-  constructor(private readonly rows: number) {
+  constructor(readonly rows: number) {
     this.index = new Int32Array(4 * rows).fill(-1);
     this.weight = new Float32Array(4 * rows);
   }

@@ -18,7 +18,7 @@ import {
   type Value,
   type WeightNameRule,
 } from '../nn';
-import { anyresIndex, anyresMap, anyresTokens, largestPicture, type Anyres } from './anyres';
+import { anyresIndex, anyresMap, anyresTokens, largestPicture, type Anyres, type AnyresMap } from './anyres';
 import type { MappedItem, SupportsMultiModal } from './hooks';
 import { blackImage, dummyImages, expandImages, integersOf } from './image-inputs';
 import { LlamaForCausalLM } from './llama';
@@ -26,9 +26,13 @@ import { LlavaMultiModalProjector, llavaWeightNames, type LlavaLikeConfig } from
 import type { VisionModel } from './vision-encoder';
 import { selectedRows, towerOf } from './vision-tower';
 
-export interface LlavaNextConfig extends LlavaLikeConfig {
-  model_type: 'llava_next';
+/** What LLaVA-NeXT and LLaVA-OneVision have in common. */
+export interface LlavaNextLikeConfig extends LlavaLikeConfig {
   image_grid_pinpoints: readonly (readonly [number, number])[];
+}
+
+export interface LlavaNextConfig extends LlavaNextLikeConfig {
+  model_type: 'llava_next';
 }
 
 export interface LlavaNextInputs extends ForwardInputs {
@@ -40,7 +44,8 @@ export interface LlavaNextInputs extends ForwardInputs {
   imageEmbeds?: Value;
 }
 
-function anyresOf(config: LlavaNextConfig): Anyres {
+/** The grids of tiles that the configuration names, checked. */
+export function tilesOf(config: LlavaNextLikeConfig): Anyres {
   const { vision_config: vision } = config;
   const pinpoints = gridPinpoints(config.image_grid_pinpoints);
   const tile = vision.image_size;
@@ -63,8 +68,11 @@ function anyresOf(config: LlavaNextConfig): Anyres {
   return { pinpoints, tile, side };
 }
 
-/** Rows of a mapped picture, as an index into its tiles' features and the newline behind them. */
-function featureIndex(anyres: Anyres, tensors: Readonly<Record<string, Tensor>>): Int32Array {
+/** How many tiles a mapped picture has, and their map; one that is its whole view alone has none. */
+export function mappedPicture(
+  anyres: Anyres,
+  tensors: Readonly<Record<string, Tensor>>,
+): { tiles: number; map?: AnyresMap } {
   const { pixelValues, imageSizes } = tensors;
   const [height, width] = imageSizes === undefined ? [] : integersOf(imageSizes).slice(-2);
   const tiles = pixelValues?.shape.at(-4);
@@ -74,11 +82,9 @@ function featureIndex(anyres: Anyres, tensors: Readonly<Record<string, Tensor>>)
       `Expected pixelValues [1, tiles, 3, ${anyres.tile}, ${anyres.tile}] and imageSizes [1, 2] (height, width) for a mapped picture but received ${Object.keys(tensors).join(', ')}`,
     );
   }
-  const newline = tiles * anyres.side ** 2;
-  // A picture without tiles of its own is its whole view and one newline.
-  if (tiles === 1) return Int32Array.from({ length: newline + 1 }, (_, i) => i);
+  if (tiles === 1) return { tiles };
   const map = anyresMap(height, width, anyres);
-  if (tiles > map.tileRows * map.tileCols) return anyresIndex(map, anyres, newline);
+  if (tiles > map.tileRows * map.tileCols) return { tiles, map };
   throw new OcelliError(
     'ERR_IMAGE_SIZE',
     `Expected 1 + ${map.tileRows * map.tileCols} tiles for a picture of ${width}x${height} but received ${tiles}`,
@@ -86,8 +92,15 @@ function featureIndex(anyres: Anyres, tensors: Readonly<Record<string, Tensor>>)
   );
 }
 
+/** Rows of a mapped picture, as an index into its tiles' features and the newline behind them. */
+function featureIndex(anyres: Anyres, tensors: Readonly<Record<string, Tensor>>): Int32Array {
+  const { tiles, map } = mappedPicture(anyres, tensors);
+  const newline = tiles * anyres.side ** 2;
+  return map ? anyresIndex(map, anyres, newline) : Int32Array.from({ length: newline + 1 }, (_, i) => i);
+}
+
 export function getMaxLlavaNextImageTokens(ctx: InputContext): number {
-  return largestPicture(anyresOf(ctx.getHfConfig<LlavaNextConfig>('llava_next'))).tokens;
+  return largestPicture(tilesOf(ctx.getHfConfig<LlavaNextConfig>('llava_next'))).tokens;
 }
 
 export function dummyDataForLlavaNext(
@@ -96,13 +109,13 @@ export function dummyDataForLlavaNext(
   mmCounts: Readonly<Record<string, number>>,
 ): DummyData {
   const config = ctx.getHfConfig<LlavaNextConfig>('llava_next');
-  const { height, width, tokens } = largestPicture(anyresOf(config));
+  const { height, width, tokens } = largestPicture(tilesOf(config));
   return dummyImages(seqLen, mmCounts.image!, config.image_token_index, tokens, blackImage(width, height));
 }
 
 export function inputProcessorForLlavaNext(ctx: InputContext, inputs: LLMInputs): LLMInputs {
   const config = ctx.getHfConfig<LlavaNextConfig>('llava_next');
-  const anyres = anyresOf(config);
+  const anyres = tilesOf(config);
   return expandImages(inputs, {
     placeholderTokenId: config.image_token_index,
     width: config.text_config.hidden_size,
@@ -110,6 +123,11 @@ export function inputProcessorForLlavaNext(ctx: InputContext, inputs: LLMInputs)
     ofMapped: (tensors) => featureIndex(anyres, tensors).length,
   });
 }
+
+export const llavaNextWeightNames: readonly WeightNameRule[] = [
+  ...llavaWeightNames,
+  ['image_newline', 'model.image_newline'],
+];
 
 @MULTIMODAL_REGISTRY.registerImageInputMapper()
 @MULTIMODAL_REGISTRY.registerMaxImageTokens(getMaxLlavaNextImageTokens)
@@ -130,14 +148,11 @@ export class LlavaNextForConditionalGeneration extends Module implements Support
 
   static prepare(ctx: InputContext, { tensors }: MappedItem): Record<string, Tensor> {
     if (tensors.pixelValues === undefined) return {};
-    const index = featureIndex(anyresOf(ctx.getHfConfig<LlavaNextConfig>('llava_next')), tensors);
+    const index = featureIndex(tilesOf(ctx.getHfConfig<LlavaNextConfig>('llava_next')), tensors);
     return { featureIndex: new Tensor('int32', [index.length], index) };
   }
 
-  static readonly weightNames: readonly WeightNameRule[] = [
-    ...llavaWeightNames,
-    ['image_newline', 'model.image_newline'],
-  ];
+  static readonly weightNames = llavaNextWeightNames;
 
   readonly vision_tower: VisionModel;
   readonly multi_modal_projector: LlavaMultiModalProjector;
@@ -147,7 +162,7 @@ export class LlavaNextForConditionalGeneration extends Module implements Support
 
   constructor(config: LlavaNextConfig) {
     super();
-    anyresOf(config);
+    tilesOf(config);
     this.vision_tower = towerOf(config.vision_config).create(config.vision_config, {
       layers: config.vision_feature_layer,
       strategy: config.vision_feature_select_strategy,

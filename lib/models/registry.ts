@@ -8,6 +8,7 @@ import { INPUT_REGISTRY, MULTIMODAL_REGISTRY } from '../multimodal';
 import type * as Llama from './llama';
 import type * as Llava from './llava';
 import type * as LlavaNext from './llava_next';
+import type * as LlavaOnevision from './llava_onevision';
 import type * as Qwen25Vl from './qwen2_5_vl';
 import type * as Qwen2Vl from './qwen2_vl';
 import type * as Qwen3Vl from './qwen3_vl';
@@ -28,6 +29,8 @@ type Loader = () => Promise<ModelClass>;
 const llama: Loader = async () => (require('./llama') as typeof Llama).LlamaForCausalLM;
 const llava: Loader = async () => (require('./llava') as typeof Llava).LlavaForConditionalGeneration;
 const llavaNext: Loader = async () => (require('./llava_next') as typeof LlavaNext).LlavaNextForConditionalGeneration;
+const llavaOnevision: Loader = async () =>
+  (require('./llava_onevision') as typeof LlavaOnevision).LlavaOnevisionForConditionalGeneration;
 const qwen2Vl: Loader = async () => (require('./qwen2_vl') as typeof Qwen2Vl).Qwen2VLForConditionalGeneration;
 const qwen25Vl: Loader = async () => (require('./qwen2_5_vl') as typeof Qwen25Vl).Qwen2_5_VLForConditionalGeneration;
 const qwen3Vl: Loader = async () => (require('./qwen3_vl') as typeof Qwen3Vl).Qwen3VLForConditionalGeneration;
@@ -40,6 +43,7 @@ const models = new Map<string, Loader>([
   ['Qwen3ForCausalLM', llama],
   ['LlavaForConditionalGeneration', llava],
   ['LlavaNextForConditionalGeneration', llavaNext],
+  ['LlavaOnevisionForConditionalGeneration', llavaOnevision],
   ['Qwen2VLForConditionalGeneration', qwen2Vl],
   ['Qwen2_5_VLForConditionalGeneration', qwen25Vl],
   ['Qwen3VLForConditionalGeneration', qwen3Vl],

@@ -26,11 +26,11 @@ const equal = (what: string, a: ArrayLike<number | bigint>, b: ArrayLike<number 
 export async function checkCase(model: GoldenModel, folder: GoldenFolder, golden: GoldenCase): Promise<CaseResult> {
   const checks = await checkText(model, golden);
   const data = await itemsOf(model, folder, golden);
-  const kwargs = golden.processor_kwargs ?? {};
+  const kwargs = { ...golden.processor_kwargs, ...(golden.flat_images ? flat(model) : {}) };
   const expanded = await model.expand(golden.prompt_token_ids, golden.prompt, data, kwargs);
   const ids = expanded.promptTokenIds;
   checks.push(equal('input_ids', ids, golden.input_ids));
-  const mapped = await model.map(data, kwargs);
+  const mapped = await model.map(data, expanded.mmProcessorKwargs ?? kwargs);
   checks.push(
     equal(
       'image_token_counts',
@@ -61,6 +61,11 @@ export async function checkCase(model: GoldenModel, folder: GoldenFolder, golden
   }
   return { name: golden.name, checks, steps: stepsOf(golden, forward, ids.length) };
 }
+
+/** What treats each of several pictures as if it were alone, where the model would not. */
+const flat = ({ config }: GoldenModel): Record<string, unknown> => ({
+  visionAspectRatio: config.hfConfig.vision_aspect_ratio,
+});
 
 async function checkText(model: GoldenModel, golden: GoldenCase): Promise<Check[]> {
   const { prompt, messages } = golden;

@@ -16,6 +16,8 @@ export interface GoldenCase {
   images: string[];
   /** Key of a tensor [pictures, rows, width] that takes the encoder's place. */
   image_embeds?: string;
+  /** Each of several pictures is processed as if it were alone. */
+  flat_images?: boolean;
   processor_kwargs?: Record<string, unknown>;
   /** Stop tokens ignored; per step the five best (token, logprob). */
   greedy: { token_ids: number[]; logprobs: number[]; top_logprobs: [number, number][][]; text?: string };

@@ -7,7 +7,16 @@ import { runFolder } from '../goldens/run';
 import { fixtureModels } from './fixtures';
 
 const backends = ['ref', 'cpu', ...loadNative().info().isas];
-const folders = ['llama', 'llava-1.5', 'llava-siglip', 'llava-next-mistral', 'qwen2_vl', 'qwen2_5_vl', 'qwen3_vl'];
+const folders = [
+  'llama',
+  'llava-1.5',
+  'llava-siglip',
+  'llava-next-mistral',
+  'llava_onevision',
+  'qwen2_vl',
+  'qwen2_5_vl',
+  'qwen3_vl',
+];
 const settings = folders.flatMap((folder) =>
   backends.flatMap((backend) => (['float32', 'bfloat16'] as const).map((dtype) => [folder, backend, dtype] as const)),
 );

@@ -20,6 +20,7 @@ test.each([
   ['llava-1.5', 384],
   ['llava-siglip', 383],
   ['llava-next-mistral', 384],
+  ['llava_onevision', 303],
   ['qwen2_vl', 342],
   ['qwen2_5_vl', 312],
   ['qwen3_vl', 312],

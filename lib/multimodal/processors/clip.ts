@@ -45,17 +45,8 @@ export function clipSteps(
   let w = width;
   let h = height;
   if (config.doPad && config.type === 'LlavaImageProcessor' && w !== h) {
-    const side = Math.max(w, h);
-    const [r, g, b] = config.mean.map((m) => Math.trunc(m * 255)) as [number, number, number];
-    steps.push({
-      op: 'pad',
-      width: side,
-      height: side,
-      left: Math.floor((side - w) / 2),
-      top: Math.floor((side - h) / 2),
-      fill: [r, g, b],
-    });
-    w = h = side;
+    steps.push(padToSquare(w, h, config));
+    w = h = Math.max(w, h);
   }
   if (config.doResize) {
     [w, h] = resizedSize(w, h, config);
@@ -82,6 +73,20 @@ export function clipSteps(
     h = cropHeight;
   }
   return { steps, width: w, height: h };
+}
+
+/** A square of the mean colour with the picture in its middle, the odd pixel right and below. */
+export function padToSquare(width: number, height: number, { mean }: ProcessorConfig): PixelStep {
+  const side = Math.max(width, height);
+  const [r, g, b] = mean.map((m) => Math.trunc(m * 255)) as [number, number, number];
+  return {
+    op: 'pad',
+    width: side,
+    height: side,
+    left: Math.floor((side - width) / 2),
+    top: Math.floor((side - height) / 2),
+    fill: [r, g, b],
+  };
 }
 
 /** [width, height] after the resize. */

@@ -40,6 +40,8 @@ const half: [number, number, number] = [0.5, 0.5, 0.5];
 
 type Raw = Record<string, unknown>;
 
+const sixths = [1, 2, 3, 4, 5, 6];
+
 /** Defaults by class, as transformers has them. */
 const classDefaults: Record<string, Raw> = {
   CLIPImageProcessor: { size: { shortest_edge: 224 }, crop_size: { height: 224, width: 224 }, do_center_crop: true },
@@ -61,6 +63,12 @@ const classDefaults: Record<string, Raw> = {
       [1008, 336],
       [336, 1008],
     ],
+  },
+  LlavaOnevisionImageProcessor: {
+    size: { height: 384, width: 384 },
+    do_center_crop: false,
+    do_pad: true,
+    image_grid_pinpoints: sixths.flatMap((high) => sixths.map((wide) => [384 * high, 384 * wide])),
   },
   SiglipImageProcessor: { size: { height: 224, width: 224 }, image_mean: half, image_std: half, do_center_crop: false },
   Qwen2VLImageProcessor: {

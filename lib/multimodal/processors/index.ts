@@ -7,7 +7,7 @@ import type { Kwargs } from '../../config/hooks';
 import type { RegistryModelConfig } from '../../config/model-class';
 import { clip } from './clip';
 import { chooseSettings, processorConfig, readProcessorConfig, type ProcessorConfig } from './config';
-import { llavaNext } from './llava-next';
+import { llavaNext, llavaOnevision } from './llava-next';
 import { qwen2Vl } from './qwen2-vl';
 
 /** One processor class: decoded RGB pictures to the tensors that its models take. */
@@ -18,6 +18,7 @@ const classes: Readonly<Record<string, Preprocess>> = {
   LlavaImageProcessor: clip,
   SiglipImageProcessor: clip,
   LlavaNextImageProcessor: llavaNext,
+  LlavaOnevisionImageProcessor: llavaOnevision,
   Qwen2VLImageProcessor: qwen2Vl,
 };
 

@@ -2,16 +2,16 @@
 import { OcelliError } from '../../errors';
 import { preprocessImage } from '../../media/native-image';
 import { Tensor } from '../../media/tensor';
+import type { PixelStep } from '../../media/preprocess';
 import type { RawImage } from '../../media/types';
-import { normalisation } from './clip';
+import { stack } from '../kwargs';
+import { normalisation, padToSquare } from './clip';
 import type { ProcessorConfig } from './config';
 
 /** pixelValues [n, 1 + most tiles, 3, tile, tile], pictures with fewer tiles padded with zero tiles; imageSizes [n, 2] height, width. */
 export async function llavaNext(images: readonly RawImage[], config: ProcessorConfig): Promise<Record<string, Tensor>> {
   const pinpoints = gridPinpoints(config.extra.image_grid_pinpoints);
-  const tile = config.cropSize.height ?? config.size.shortest_edge ?? config.size.height;
-  if (tile === undefined)
-    throw new OcelliError('ERR_PROCESSOR_CONFIG', 'Expected height for crop_size', { details: { field: 'crop_size' } });
+  const tile = tileSide(config);
   const pictures = await Promise.all(images.map((image) => tiles(image, config, pinpoints, tile)));
   const most = Math.max(...pictures.map((p) => p.count));
   const tileSize = 3 * tile * tile;
@@ -20,11 +20,44 @@ export async function llavaNext(images: readonly RawImage[], config: ProcessorCo
     pixels.set(base, i * most * tileSize);
     pixels.set(grid, (i * most + 1) * tileSize);
   });
-  const sizes = BigInt64Array.from(images.flatMap((image) => [BigInt(image.height), BigInt(image.width)]));
   return {
     pixelValues: new Tensor('float32', [images.length, most, 3, tile, tile], pixels),
-    imageSizes: new Tensor('int64', [images.length, 2], sizes),
+    imageSizes: imageSizes(images),
   };
+}
+
+/** LLaVA-OneVision: the same; with vision_aspect_ratio 'pad' each picture is one tile, padded to a square (several in one prompt). */
+export async function llavaOnevision(
+  images: readonly RawImage[],
+  config: ProcessorConfig,
+): Promise<Record<string, Tensor>> {
+  if (config.extra.vision_aspect_ratio !== 'pad') return llavaNext(images, config);
+  const tile = tileSide(config);
+  const tiles = await Promise.all(
+    images.map(async (image) => {
+      const { width, height } = image;
+      const steps: PixelStep[] = width === height ? [] : [padToSquare(width, height, config)];
+      steps.push({ op: 'resize', width: tile, height: tile, filter: config.filter });
+      return new Tensor(
+        'float32',
+        [1, 3, tile, tile],
+        await preprocessImage(image, { steps, ...normalisation(config) }),
+      );
+    }),
+  );
+  return { pixelValues: stack(tiles), imageSizes: imageSizes(images) };
+}
+
+function tileSide({ cropSize, size }: ProcessorConfig): number {
+  const side = cropSize.height ?? size.shortest_edge ?? size.height;
+  if (side !== undefined) return side;
+  throw new OcelliError('ERR_PROCESSOR_CONFIG', 'Expected height for crop_size', { details: { field: 'crop_size' } });
+}
+
+/** [n, 2]: height, width. */
+function imageSizes(images: readonly RawImage[]): Tensor {
+  const sizes = BigInt64Array.from(images.flatMap((image) => [BigInt(image.height), BigInt(image.width)]));
+  return new Tensor('int64', [images.length, 2], sizes);
 }
 
 async function tiles(
