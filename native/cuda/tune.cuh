@@ -35,5 +35,24 @@ constexpr int kPlainTile = 64;
 constexpr int kPlainSlice = 16;
 constexpr int kPlainThreads = 256;
 
+// Attention on tensor cores: a warp has 16 rows (query tokens x heads of one KV head); keys come in parts of kKeys, two
+// parts of K and V on their way. (m, l, o) begin anew with each tile of kKvTile (core/step.h) positions and are merged
+// in tile order, in registers or, where few rows leave the GPU idle, by a kernel over tiles that blocks computed side
+// by side: the same arithmetic, the same bits.
+constexpr int kKeys = 64;
+constexpr int kTileKeys = 256;
+constexpr int kPrefillWarps = 4;
+constexpr int kDecodeWarps = 1;
+constexpr int kSplitTokens = 32;  // up to so many query tokens a step, tiles go to blocks of their own
+template <int dim, int warps>
+struct AttentionTile {
+  static constexpr int kDim = dim, kWarps = warps, kRows = 16 * warps;
+  static constexpr int kQueryBytes = kRows * dim * 2;
+  static constexpr int kPartBytes = kKeys * dim * 2;                 // of K or of V
+  static constexpr int kSharedBytes = kQueryBytes + 4 * kPartBytes;  // 80 KiB for 64 rows of 128
+};
+constexpr int kPlainKeys = 128;  // attention in f32: a block a row, a thread a key
+constexpr int kPlainDim = 256;   // the largest head
+
 }  // namespace cuda
 }  // namespace ocelli
