@@ -53,7 +53,7 @@ __device__ inline float finite(float m) { return m == -INFINITY ? 0.f : m; }
 // Scores are kept times log2(e), so that exp2f does for exp.
 __device__ inline float score_of(const Attention& a, float product) {
   constexpr float kLog2e = 1.44269504f;
-  if (a.softcap > 0) return a.softcap * tanhf(product * a.scale / a.softcap) * kLog2e;
+  if (a.softcap > 0) return a.softcap * tanhf(product * a.capped_scale) * kLog2e;
   return product * (a.scale * kLog2e);
 }
 

@@ -22,6 +22,7 @@ struct Attention {
   const int* borders;  // [segments + 1]: tokens of a segment; null: `tokens / segments` each
   int window, causal;
   float scale, softcap;
+  float capped_scale;  // scale / softcap, where there is one
   // Tiles side by side: o [tokens * heads, splits, dim_v], then m and l [tokens * heads, splits, 2].
   float* partial;
   int splits;

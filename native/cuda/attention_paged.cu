@@ -68,6 +68,7 @@ static void run_attention_paged(const OpCall& call) {
   a.window = static_cast<int>(call.attrs->integer("window", 0));
   a.scale = static_cast<float>(call.attrs->number("scale"));
   a.softcap = static_cast<float>(call.attrs->number("softcap", 0));
+  a.capped_scale = a.softcap > 0 ? a.scale / a.softcap : 0;
   const uint32_t tokens = static_cast<uint32_t>(a.tokens), heads = static_cast<uint32_t>(a.heads);
   if (tokens == 0) return;
   const int widest = a.dim_k > a.dim_v ? a.dim_k : a.dim_v;

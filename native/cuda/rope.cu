@@ -1,13 +1,18 @@
-// Rotary position embedding of x [T, heads, D] by positions [axes, T]. A thread turns one pair of one head. Angles as
-// the reference makes them: the f32 product of position and frequency, then sinf and cosf, whose reduction of large
-// arguments is exact.
+// Rotary position embedding of x [T, heads, D] by positions [axes, T]. A thread turns one pair of one head. Angles are
+// the reference's: the f32 product of position and frequency.
 #ifdef __CUDACC__
 #include "cuda/kernel.cuh"
 
 namespace ocelli {
 namespace cuda {
 
-// axis[j]: which axis of positions turns frequency j.
+// Sine and cosine of any f32 within 2e-7: whole turns are taken off in f64, and the rest goes in half turns. sinf
+// itself would keep an array on the stack for large angles.
+__device__ inline void turn(float angle, float* sine, float* cosine) {
+  const double halves = angle * 0.31830988618379067;
+  sincospif(static_cast<float>(halves - 2 * rint(halves * 0.5)), sine, cosine);
+}
+
 extern "C" __global__ void __launch_bounds__(kElementThreads)
     rope(Rows x, const int* positions, const float* inv_freq, Rows out, RopeAxes axes, int half, int heads, int tokens,
          int pairs, float scale) {
@@ -32,7 +37,9 @@ extern "C" __global__ void __launch_bounds__(kElementThreads)
     }
   }
   const float angle = static_cast<float>(positions[axis * tokens + row / heads]) * inv_freq[j];
-  const float cosine = cosf(angle) * scale, sine = sinf(angle) * scale;
+  float sine, cosine;
+  turn(angle, &sine, &cosine);
+  sine *= scale, cosine *= scale;
   const int a = pairs ? 2 * j : j, b = pairs ? 2 * j + 1 : j + half;
   const float first = read(x, from + a), second = read(x, from + b);
   write(out, to + a, first * cosine - second * sine);

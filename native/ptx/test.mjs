@@ -1,11 +1,12 @@
-// `npm run test:cuda [-- --require] [NAME...]`: compiles the CUDA kernels and the test kernels to PTX, builds the emulator, and runs its
-// tests (all, or those whose names contain a NAME). Needs nvcc, no GPU and no Node build. Without nvcc it says so and ends well, or
-// with --require badly.
+// `npm run test:cuda [-- --require] [--update] [NAME...]`: compiles the CUDA kernels and the test kernels to PTX, builds the emulator, and
+// runs its tests (all and the resources of each kernel on each architecture, or those whose names contain a NAME). Needs nvcc, no GPU
+// and no Node build. Without nvcc it says so and ends well, or with --require badly. --update pins the resources anew.
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { architectures, checkResources } from './resources.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const out = join(root, 'out', 'cuda');
@@ -40,11 +41,15 @@ function units() {
       else for (const d of [0, 1]) found.push({ ...unit, name: `defects${d}`, flags: [`-DDEFECT=${d}`] });
     }
   }
+  // What the driver takes in earnest: machine code and PTX in one, here uncompressed, for the stand-in to read.
+  const fatbin = ['-fatbin', '-gencode', 'arch=compute_80,code=[sm_80,compute_80]', '--no-compress'];
+  found.push({ source: 'native/cuda/add.cu', name: 'add', flags: fatbin, kind: 'fatbin' });
   return found;
 }
 
 /** One virtual architecture, the lowest that ships: what is emulated is what every GPU's code is made from. */
-const flags = ['-arch=compute_80', '-std=c++17', '-O3', '-lineinfo', '-Inative', '-Werror', 'all-warnings', '-ptx'];
+const flags = ['-std=c++17', '-O3', '-lineinfo', '-Inative', '-Werror', 'all-warnings'];
+const toPtx = ['-arch=compute_80', '-ptx'];
 
 async function compile(nvcc) {
   mkdirSync(ptx, { recursive: true });
@@ -58,11 +63,13 @@ async function compile(nvcc) {
   const worker = async () => {
     for (let unit = queue.shift(); unit; unit = queue.shift()) {
       const text = readFileSync(join(root, unit.source), 'utf8');
-      const parameters = [...flags, ...unit.flags, '-o', join(ptx, `${unit.name}.ptx`), unit.source];
+      const kind = unit.kind ?? 'ptx';
+      const how = kind === 'ptx' ? [...toPtx, ...unit.flags] : unit.flags;
+      const parameters = [...flags, ...how, '-o', join(ptx, `${unit.name}.${kind}`), unit.source];
       const stamp = createHash('sha256')
         .update([version, shared, text, parameters.join(' ')].join('\0'))
         .digest('hex');
-      const stampFile = join(ptx, `${unit.name}.stamp`);
+      const stampFile = join(ptx, `${unit.name}.${kind}.stamp`);
       if (existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) continue;
       compiled++;
       await new Promise((resolve) => {
@@ -101,7 +108,7 @@ const tests = readdirSync(join(root, 'native/ptx/test'))
   .sort();
 const total = { kernels: 0, instances: 0, checks: 0, failed: 0 };
 for (const test of tests) {
-  const result = spawnSync(join(build, test), [ptx], { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28 });
+  const result = spawnSync(join(build, test), [ptx, build], { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28 });
   process.stdout.write(result.stdout);
   const line = /(\d+) kernels, (\d+) instances, (\d+) checks, (\d+) failed\n$/.exec(result.stdout);
   if (!line || (result.status !== 0 && line[4] === '0')) {
@@ -110,6 +117,17 @@ for (const test of tests) {
     continue;
   }
   ['kernels', 'instances', 'checks', 'failed'].forEach((key, i) => (total[key] += Number(line[i + 1])));
+}
+if (names.length === 0) {
+  const update = args.includes('--update');
+  const result = await checkResources({ root, out, nvcc, version: must(nvcc, ['--version']), update });
+  for (const problem of result.problems) process.stdout.write(`FAILED ${problem}\n`);
+  process.stdout.write(
+    `resources: ${result.kernels} kernels, ${result.instances} instances, ${result.checks} checks, ` +
+      `${result.problems.length} failed; compiled for sm_${architectures.join(', sm_')}\n`,
+  );
+  for (const key of ['instances', 'checks']) total[key] += result[key];
+  total.failed += result.problems.length;
 }
 process.stdout.write(
   `test:cuda: ${total.kernels} kernels, ${total.instances} instances, ${total.checks} checks, ` +

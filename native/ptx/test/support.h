@@ -42,13 +42,21 @@ inline std::string& ptx_folder() {
   return folder;
 }
 
-inline std::string read_ptx(const std::string& name) {
-  std::ifstream file(ptx_folder() + "/" + name + ".ptx");
-  if (!file) throw Error("ERR_PTX", "Expected " + name + ".ptx in the test's folder but received none");
+// Where the stand-in's library was built.
+inline std::string& build_folder() {
+  static std::string folder;
+  return folder;
+}
+
+inline std::string read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw Error("ERR_PTX", "Expected the file " + path + " but received none");
   std::stringstream text;
   text << file.rdbuf();
   return text.str();
 }
+
+inline std::string read_ptx(const std::string& name) { return read_file(ptx_folder() + "/" + name + ".ptx"); }
 
 // Proves the launch (see executor.h) and expects no finding.
 inline Report expect_proof(Arena& arena, const Launch& launch, const std::string& what) {
@@ -89,6 +97,7 @@ class Noise {
 // `main` of each test: body, then one line that native/ptx/test.mjs adds up.
 inline int run_test(const char* name, int argc, char** argv, void (*body)()) {
   if (argc > 1) ptx_folder() = argv[1];
+  if (argc > 2) build_folder() = argv[2];
   try {
     body();
   } catch (const Error& error) {
