@@ -155,3 +155,17 @@ test('the package keeps install scripts and binding.gyp out', () => {
   for (const name of ['preinstall', 'install', 'postinstall', 'prepare', 'prebuild'])
     expect(manifest.scripts).not.toHaveProperty(name);
 });
+
+test('the CPU build has no trace of CUDA, and the package none of its sources', () => {
+  const addon = readFileSync(join(root, 'build/Release/ocelli.node'), 'latin1');
+  expect(['libcuda', 'libcudart', 'cuInit', 'cuLaunchKernel'].filter((name) => addon.includes(name))).toEqual([]);
+  const listing = execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], {
+    cwd: root,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  const [packed] = JSON.parse(listing) as { files: { path: string }[] }[];
+  const paths = packed?.files.map((file) => file.path) ?? [];
+  expect(paths).toContain('native/core/ops.def');
+  expect(paths.filter((path) => /^native\/(cuda|ptx)\//.test(path))).toEqual([]);
+});

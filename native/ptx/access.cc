@@ -41,7 +41,7 @@ bool place(Warp& warp, Space space, int lane, uint64_t address, int bytes, Place
   } else if (space == Space::kLocal || (space == Space::kGeneric && address >> 48 == kLocalWindow >> 48)) {
     const size_t size = block.launch->kernel->local_bytes;
     const uint64_t at = space == Space::kLocal ? address : address - kLocalWindow;
-    *out = {warp.local.data(), warp.local_shadow.get(), at + lane * size, "local"};
+    *out = {warp.local.data(), &warp.local_shadow, at + lane * size, "local"};
     return at <= size && size - at >= static_cast<uint64_t>(bytes);
   } else {
     Allocation* allocation = block.arena->find(address);

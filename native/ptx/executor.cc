@@ -52,7 +52,7 @@ class Execution {
                  index / launch_.grid.x / launch_.grid.y};
     block_.epoch = 0;
     block_.shared.assign(kernel.shared_bytes + launch_.dynamic_shared, noise(options_.seed));
-    block_.shared_shadow = Shadow(block_.shared.size());
+    block_.shared_shadow.reset(block_.shared.size());
     for (const auto& [begin, end] : kernel.shared_gaps) block_.shared_shadow.set(begin, end - begin, Shadow::kOutside);
     for (size_t i = 0; i < block_.warps.size(); i++) begin_warp(block_.warps[i], static_cast<int>(i));
   }
@@ -72,7 +72,7 @@ class Execution {
     warp.base[0] = warp.registers.data();
     warp.base[1] = kernel.constants.data();
     warp.local.assign(kernel.local_bytes * kLanes, noise(options_.seed));
-    warp.local_shadow = std::make_unique<Shadow>(warp.local.size());
+    warp.local_shadow.reset(warp.local.size());
     for (int l = 0; l < kLanes; l++) {
       warp.calls[l].clear();
       warp.open[l].clear();

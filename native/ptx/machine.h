@@ -121,7 +121,7 @@ struct Warp {
   const char* base[2] = {};  // registers, constants: see Slot
   std::vector<char> registers;
   std::vector<uint8_t> local;  // lanes one behind the other
-  std::unique_ptr<Shadow> local_shadow;
+  Shadow local_shadow{0};
   std::vector<int> calls[kLanes];  // where each lane's functions return to
   std::vector<Copy> open[kLanes];  // copies not yet committed
   std::deque<std::vector<Copy>> groups[kLanes];

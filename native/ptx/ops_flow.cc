@@ -28,7 +28,7 @@ void call(Warp& warp, const Inst& inst, Mask mask) {
     for (int i = 0; i < inst.count; i++) {
       const Slot* copy = inst.arg + 3 * i;
       std::memcpy(base + copy[1], base + copy[0], static_cast<size_t>(copy[2]));
-      warp.local_shadow->set(l * size + copy[1], static_cast<size_t>(copy[2]), Shadow::kWritten);
+      warp.local_shadow.set(l * size + copy[1], static_cast<size_t>(copy[2]), Shadow::kWritten);
     }
     warp.calls[l].push_back(warp.pc);
   }

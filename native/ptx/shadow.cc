@@ -74,6 +74,11 @@ Shadow::State Shadow::state(size_t at, size_t bytes) const {
   return kWritten;
 }
 
+void Shadow::reset(size_t bytes) {
+  state_.assign(bytes, kUnwritten);
+  begin_launch();
+}
+
 void Shadow::begin_launch() {
   cells_.clear();
   granule_ = 4;

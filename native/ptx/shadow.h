@@ -26,6 +26,9 @@ class Shadow {
 
   explicit Shadow(size_t bytes, State state = kUnwritten) : state_(bytes, state) {}
 
+  // As new: `bytes` unwritten ones.
+  void reset(size_t bytes);
+
   size_t size() const { return state_.size(); }
   void set(size_t at, size_t bytes, State state);
   // The first state among the bytes that is not kWritten, or kWritten.

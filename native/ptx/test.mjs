@@ -1,6 +1,7 @@
 // `npm run test:cuda [-- --require] [--update] [NAME...]`: compiles the CUDA kernels and the test kernels to PTX, builds the emulator, and
 // runs its tests (all and the resources of each kernel on each architecture, or those whose names contain a NAME). Needs nvcc, no GPU
-// and no Node build. Without nvcc it says so and ends well, or with --require badly. --update pins the resources anew.
+// and no Node build. Without nvcc it says so and ends well, or with --require badly. --update pins the resources anew. --gpu[=LIBRARY]
+// (`npm run gpu-check`) runs the ops on the GPU of a driver instead, libcuda.so.1 or another of its shape.
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
@@ -101,23 +102,51 @@ must('cmake', ['-S', root, '-B', build, '-DCMAKE_BUILD_TYPE=Release', '-DOCELLI_
 must('cmake', ['--build', build, '--target', 'ocelli_ptx_tests', '--parallel', '2']);
 process.stdout.write(`test:cuda: emulator and tests built, ${seconds()} s\n`);
 
-const tests = readdirSync(join(root, 'native/ptx/test'))
-  .filter((f) => f.endsWith('_test.cc'))
-  .map((f) => f.slice(0, -3))
-  .filter((name) => names.length === 0 || names.some((part) => name.includes(part)))
-  .sort();
 const total = { kernels: 0, instances: 0, checks: 0, failed: 0 };
-for (const test of tests) {
-  const result = spawnSync(join(build, test), [ptx, build], { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28 });
+
+/** Runs a test, on a driver's GPU where `library` names one, and adds its last line up. */
+function runTest(test, library, prefix = []) {
+  const [file, ...parameters] = [...prefix, join(build, test), ptx, build, ...(library ? [library] : [])];
+  const result = spawnSync(file, parameters, { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28 });
   process.stdout.write(result.stdout);
   const line = /(\d+) kernels, (\d+) instances, (\d+) checks, (\d+) failed\n$/.exec(result.stdout);
   if (!line || (result.status !== 0 && line[4] === '0')) {
     process.stdout.write(`${test}: ended without a result (${result.signal ?? result.status})\n${result.stderr}`);
     total.failed++;
-    continue;
+    return { test, ended: false };
   }
-  ['kernels', 'instances', 'checks', 'failed'].forEach((key, i) => (total[key] += Number(line[i + 1])));
+  const counts = {};
+  ['kernels', 'instances', 'checks', 'failed'].forEach((key, i) => (counts[key] = Number(line[i + 1])));
+  for (const key of Object.keys(total)) total[key] += counts[key];
+  return { test, prefix: prefix[0], ...counts };
 }
+
+const wanted = (name) => names.length === 0 || names.some((part) => name.includes(part));
+/** The tests that launch ops by their host halves, and so run on any driver. */
+const ops = ['attention_test', 'linear_test', 'pictures_test', 'rows_test'].filter(wanted);
+
+const gpu = args.find((a) => a.startsWith('--gpu'));
+if (gpu) {
+  const library = gpu.split('=')[1] ?? 'libcuda.so.1';
+  const results = ops.map((test) => runTest(test, library));
+  if (library === 'libcuda.so.1' && spawnSync('compute-sanitizer', ['--version']).status === 0)
+    for (const tool of ['memcheck', 'racecheck', 'initcheck'])
+      for (const test of ops)
+        results.push(runTest(test, library, ['compute-sanitizer', '--tool', tool, '--error-exitcode', '9']));
+  writeFileSync(join(out, 'gpu-check.json'), `${JSON.stringify({ library, results, total }, null, 2)}\n`);
+  process.stdout.write(`gpu-check: ${total.checks} checks, ${total.failed} failed on ${library}, ${seconds()} s\n`);
+  process.exit(total.failed > 0 || total.checks === 0 ? 1 : 0);
+}
+
+const tests = readdirSync(join(root, 'native/ptx/test'))
+  .filter((f) => f.endsWith('_test.cc'))
+  .map((f) => f.slice(0, -3))
+  .filter(wanted)
+  .sort();
+for (const test of tests) runTest(test);
+const standin = join(build, process.platform === 'darwin' ? 'libocelli_standin.dylib' : 'libocelli_standin.so');
+if (ops.length > 0) process.stdout.write('the same ops through the driver, on its stand-in:\n');
+for (const test of ops) runTest(test, standin);
 if (names.length === 0) {
   const update = args.includes('--update');
   const result = await checkResources({ root, out, nvcc, version: must(nvcc, ['--version']), update });

@@ -91,6 +91,36 @@ void runs(cuda::ImageOf image) {
   tally().instances++;
 }
 
+// Two streams and an event between them: what waits for the event sees what came before it, and a query never makes
+// work go on.
+void events() {
+  const cuda::Driver& driver = cuda::load_driver(standin());
+  cuda::Device device(driver, 0, image_of);
+  CUstream first = nullptr, second = nullptr;
+  CUevent event = nullptr;
+  driver.cuStreamCreate(&first, cuda::kNonBlockingStream);
+  driver.cuStreamCreate(&second, cuda::kNonBlockingStream);
+  driver.cuEventCreate(&event, cuda::kEventWithoutTiming);
+  const CUdeviceptr a = device.allocate(64), b = device.allocate(64);
+  std::vector<uint8_t> back(64);
+  driver.cuMemsetD8Async(a, 7, 64, first);
+  driver.cuEventRecord(event, first);
+  driver.cuMemsetD8Async(a, 9, 64, first);
+  expect(driver.cuEventQuery(event) == cuda::kNotReady, "an event that has not happened");
+  driver.cuStreamWaitEvent(second, event, 0);
+  driver.cuMemcpyDtoDAsync(b, a, 64, second);
+  driver.cuMemcpyDtoHAsync(back.data(), b, 64, second);
+  expect(driver.cuStreamSynchronize(second) == cuda::kSuccess && back == std::vector<uint8_t>(64, 7),
+         "a stream that waits for another's event");
+  expect(driver.cuEventQuery(event) == cuda::kSuccess && driver.cuEventSynchronize(event) == cuda::kSuccess,
+         "an event that has happened");
+  driver.cuEventDestroy(event);
+  driver.cuStreamDestroy(first);
+  driver.cuStreamDestroy(second);
+  device.release(a);
+  device.release(b);
+}
+
 // The error that `body` ends with, "code: message", in a process of its own: a driver is loaded once.
 std::string failure(const char* settings, const std::string& library, void (*body)(const cuda::Driver&)) {
   int ends[2];
@@ -173,6 +203,7 @@ void body() {
   failures();
   runs(image_of);
   runs(fatbin_of);
+  events();
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "core/convert.h"
+#include "cuda/device.h"
 #include "cuda/launch.h"
 #include "ptx/test/support.h"
 
@@ -20,7 +21,58 @@ namespace cuda {
 
 namespace ptx {
 
-// Launches become proofs in the emulator.
+// The GPU that tests run on where a driver's library was named: libcuda, or the emulator in its shape.
+inline cuda::Device& gpu() {
+  static cuda::Device device(cuda::load_driver(driver_library()), 0, [](const char* name) -> const void* {
+    static std::map<std::string, std::string> images;
+    std::string& image = images[name];
+    if (image.empty()) image = read_ptx(name);
+    return image.c_str();
+  });
+  return device;
+}
+
+// Device memory: the emulator's, or a GPU's.
+class Memory {
+ public:
+  ~Memory() {
+    for (const Address address : on_gpu_) gpu().release(address);
+  }
+  Address allocate(size_t bytes) {
+    if (driver_library().empty()) return emulated.allocate(bytes);
+    on_gpu_.push_back(gpu().allocate(bytes > 0 ? bytes : 1));
+    return on_gpu_.back();
+  }
+  void write(Address to, const void* from, size_t bytes) {
+    if (driver_library().empty()) return emulated.write(to, from, bytes);
+    gpu().upload(to, from, bytes);
+    gpu().synchronize();
+  }
+  void read(void* to, Address from, size_t bytes) {
+    if (driver_library().empty()) return emulated.read(to, from, bytes);
+    gpu().download(to, from, bytes);
+    gpu().synchronize();
+  }
+  template <class T>
+  Address upload(const std::vector<T>& values) {
+    const Address address = allocate(values.size() * sizeof(T));
+    if (!values.empty()) write(address, values.data(), values.size() * sizeof(T));
+    return address;
+  }
+  template <class T>
+  std::vector<T> download(Address from, size_t count) {
+    std::vector<T> values(count);
+    if (count > 0) read(values.data(), from, count * sizeof(T));
+    return values;
+  }
+
+  Arena emulated;
+
+ private:
+  std::vector<Address> on_gpu_;
+};
+
+// Launches become proofs in the emulator, or run on the GPU.
 class Bench : public cuda::Queue {
  public:
   explicit Bench(std::string what) : what_(std::move(what)) { cuda::current_queue() = this; }
@@ -28,20 +80,24 @@ class Bench : public cuda::Queue {
 
   void launch(const char* module, const char* kernel, cuda::Extent grid, cuda::Extent block, size_t dynamic_shared,
               const cuda::Arguments& arguments) override {
+    if (!driver_library().empty()) {
+      tally().kernels.insert(kernel);
+      tally().instances++;
+      gpu().launch(module, kernel, grid, block, dynamic_shared, arguments);
+      return gpu().synchronize();
+    }
     std::unique_ptr<Program>& program = programs_[module];
-    if (!program) program = std::make_unique<Program>(arena, read_ptx(module));
-    Launch launch = program->launch_of(kernel, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, dynamic_shared,
-                                       arguments.values());
-    const Report report = expect_proof(arena, launch, what_);
+    if (!program) program = std::make_unique<Program>(arena.emulated, read_ptx(module));
+    const Launch launch = program->launch_of(kernel, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z},
+                                             dynamic_shared, arguments.values());
+    const Report report = expect_proof(arena.emulated, launch, what_);
     counters.add(report.counters);
     waste = report.waste_text();
-    launches++;
   }
 
-  Arena arena;
-  Counters counters;
+  Memory arena;
+  Counters counters;  // nothing on a GPU
   std::string waste;  // of the last launch
-  int launches = 0;
 
  private:
   std::string what_;

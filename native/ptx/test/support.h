@@ -48,6 +48,12 @@ inline std::string& build_folder() {
   return folder;
 }
 
+// The driver to run ops on instead of the emulator's proofs; empty: none.
+inline std::string& driver_library() {
+  static std::string library;
+  return library;
+}
+
 inline std::string read_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw Error("ERR_PTX", "Expected the file " + path + " but received none");
@@ -98,12 +104,14 @@ class Noise {
 inline int run_test(const char* name, int argc, char** argv, void (*body)()) {
   if (argc > 1) ptx_folder() = argv[1];
   if (argc > 2) build_folder() = argv[2];
+  if (argc > 3) driver_library() = argv[3];
   try {
     body();
   } catch (const Error& error) {
     expect(false, error.what());
   }
   const Tally& all = tally();
+  if (argc > 3) std::printf("on %s, ", argv[3]);
   std::printf("%s: %zu kernels, %d instances, %d checks, %d failed\n", name, all.kernels.size(), all.instances,
               all.checks, all.failures);
   return all.failures == 0 ? 0 : 1;
