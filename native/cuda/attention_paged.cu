@@ -18,7 +18,7 @@ OCELLI_ATTENTION(attention_bf16_128_prefill, kBF16, 128, kPrefillWarps)
 extern "C" __global__ void __launch_bounds__(128) attention_merge(const __grid_constant__ Attention a) {
   merge_tiles(a);
 }
-extern "C" __global__ void __launch_bounds__(kPlainKeys) attention_plain(const __grid_constant__ Attention a) {
+extern "C" __global__ void __launch_bounds__(kPlainKeys, 1) attention_plain(const __grid_constant__ Attention a) {
   attend_plain(a);
 }
 

@@ -15,7 +15,7 @@ OCELLI_ATTENTION(attention_bf16_128, kBF16, 128)
 OCELLI_ATTENTION(attention_f16_64, kF16, 64)
 OCELLI_ATTENTION(attention_f16_128, kF16, 128)
 
-extern "C" __global__ void __launch_bounds__(kPlainKeys) attention_plain(const __grid_constant__ Attention a) {
+extern "C" __global__ void __launch_bounds__(kPlainKeys, 1) attention_plain(const __grid_constant__ Attention a) {
   attend_plain(a);
 }
 

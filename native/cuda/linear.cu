@@ -11,6 +11,25 @@
 namespace ocelli {
 namespace cuda {
 
+// A tile of results from shared memory, [m, n + kResultGap], to y: neighbouring lanes write neighbouring values.
+template <int kM, int kN, int kThreads>
+__device__ void write_results(const float* results, int row0, int column0, int n_total, const Rows& bias, int biased,
+                              int act, const Rows& y, int m_total) {
+#pragma unroll 1  // the activations are long
+  for (int i = threadIdx.x; i < kM * kN / 4; i += kThreads) {
+    const int row = i / (kN / 4), column = i % (kN / 4) * 4;
+    if (row0 + row >= m_total || column0 + column >= n_total) continue;
+    const float4 four = *reinterpret_cast<const float4*>(&results[row * (kN + kResultGap) + column]);
+    float values[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      const int n = column0 + column + j;
+      if (n < n_total) values[j] = activate(act, biased ? values[j] + read(bias, n) : values[j]);
+    }
+    write_four(y, offset_of(y, row0 + row), column0 + column, values);
+  }
+}
+
 template <int kFormat, class Tile>
 __device__ void linear_tile(const Rows& x, const uint16_t* w, int n_total, int k_total, const Rows& bias, int biased,
                             int act, const Rows& y, int m_total) {
@@ -71,7 +90,6 @@ __device__ void linear_tile(const Rows& x, const uint16_t* w, int n_total, int k
     }
   }
 
-  // Results go through shared memory, so that neighbouring lanes write neighbouring values.
   __syncthreads();
   constexpr int kStride = kN + kResultGap;
   const float* results = reinterpret_cast<const float*>(shared);
@@ -85,18 +103,7 @@ __device__ void linear_tile(const Rows& x, const uint16_t* w, int n_total, int k
     }
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < kM * kN / 4; i += kThreads) {
-    const int row = i / (kN / 4), column = i % (kN / 4) * 4;
-    if (row0 + row >= m_total || column0 + column >= n_total) continue;
-    const float4 four = *reinterpret_cast<const float4*>(&results[row * kStride + column]);
-    float values[4] = {four.x, four.y, four.z, four.w};
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
-      const int n = column0 + column + j;
-      if (n < n_total) values[j] = activate(act, biased ? values[j] + read(bias, n) : values[j]);
-    }
-    write_four(y, offset_of(y, row0 + row), column0 + column, values);
-  }
+  write_results<kM, kN, kThreads>(results, row0, column0, n_total, bias, biased, act, y, m_total);
 }
 
 #define OCELLI_LINEAR(name, format, Tile)                                                            \
@@ -117,6 +124,7 @@ extern "C" __global__ void __launch_bounds__(kPlainThreads)
     linear_plain(Rows x, Rows w, int n_total, Rows bias, int biased, int act, Rows y, int m_total) {
   constexpr int kStride = kPlainTile + 2;
   __shared__ __align__(16) float xs[kPlainSlice][kStride], ws[kPlainSlice][kStride];
+  __shared__ __align__(16) float results[kPlainTile * (kPlainTile + kResultGap)];
   const int row0 = blockIdx.y * kPlainTile, column0 = blockIdx.x * kPlainTile;
   const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
   const int load_row = threadIdx.x / 4, load_k = threadIdx.x % 4 * 4;
@@ -149,15 +157,12 @@ extern "C" __global__ void __launch_bounds__(kPlainThreads)
   }
 #pragma unroll
   for (int i = 0; i < 4; i++) {
-    const int row = row0 + i / 2 * 32 + ty * 2 + i % 2;
-    if (row >= m_total) continue;
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
-      const int column = column0 + j / 2 * 32 + tx * 2 + j % 2;
-      if (column >= n_total) continue;
-      write(y, offset_of(y, row) + column, activate(act, biased ? sums[i][j] + read(bias, column) : sums[i][j]));
-    }
+    const uint32_t row = shared_address(results) + (i / 2 * 32 + ty * 2 + i % 2) * (kPlainTile + kResultGap) * 4;
+    store_pair(row + tx * 8, sums[i][0], sums[i][1]);
+    store_pair(row + (32 + tx * 2) * 4, sums[i][2], sums[i][3]);
   }
+  __syncthreads();
+  write_results<kPlainTile, kPlainTile, kPlainThreads>(results, row0, column0, n_total, bias, biased, act, y, m_total);
 }
 
 }  // namespace cuda
