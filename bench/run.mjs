@@ -1,5 +1,6 @@
 // `npm run bench -- --row NAME [--threads N] [--isa NAME]`: measures one row (or all whose names begin so) beside the machine's roof, taken in
-// the same run. Without --row it lists them. Rows of the whole engine are scripts of their own (e2e/): each prints one line of JSON.
+// the same run. Without --row it lists them. Rows of the whole engine print one line of JSON each; e2e/ are scripts of their own, serving/
+// takes --repeat N, or --count N and --full where it counts.
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -9,24 +10,41 @@ import { rows as attention } from './ops/attention.mjs';
 import { rows as linear } from './ops/linear.mjs';
 import { rows as rowOps } from './ops/rows.mjs';
 import { measureRoof } from './roof/roof.mjs';
+import { rows as serving } from './serving/rows.mjs';
 
 const all = { ...linear, ...attention, ...rowOps };
 const e2e = fileURLToPath(new URL('e2e', import.meta.url));
 const scripts = readdirSync(e2e).flatMap((file) => (file.endsWith('.mjs') ? [file.slice(0, -4)] : []));
 
 const { values } = parseArgs({
-  options: { row: { type: 'string' }, threads: { type: 'string' }, isa: { type: 'string' }, json: { type: 'boolean' } },
+  options: {
+    row: { type: 'string' },
+    threads: { type: 'string' },
+    isa: { type: 'string' },
+    json: { type: 'boolean' },
+    repeat: { type: 'string' },
+    count: { type: 'string' },
+    full: { type: 'boolean' },
+  },
 });
 const wanted = (name) => values.row !== undefined && name.startsWith(values.row);
 const chosen = Object.keys(all).filter(wanted);
 const chosenScripts = scripts.filter(wanted);
-if (chosen.length + chosenScripts.length === 0) {
-  console.log(`rows: ${[...Object.keys(all), ...scripts].join(', ')}`);
+const chosenServing = Object.keys(serving).filter(wanted);
+if (chosen.length + chosenScripts.length + chosenServing.length === 0) {
+  console.log(`rows: ${[...Object.keys(all), ...scripts, ...Object.keys(serving)].join(', ')}`);
   process.exit(values.row === undefined ? 0 : 2);
 }
 for (const name of chosenScripts) {
   const { status } = spawnSync(process.execPath, [`${e2e}/${name}.mjs`], { stdio: 'inherit' });
   if (status !== 0) process.exitCode = 1;
+}
+for (const name of chosenServing) {
+  const given = ['threads', 'repeat', 'count'].filter((key) => values[key] !== undefined);
+  const asked = Object.fromEntries(given.map((key) => [key, Number(values[key])]));
+  const { pass, ...result } = await serving[name]({ ...asked, full: values.full });
+  console.log(JSON.stringify({ name, pass, ...result }));
+  if (!pass) process.exitCode = 1;
 }
 if (chosen.length === 0) process.exit();
 
