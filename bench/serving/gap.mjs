@@ -51,6 +51,7 @@ const picture = () => ({
 });
 
 export const rows = {
-  'serving/gap-prompt': row('tinyllama-1.1b', () => ids(1500)),
+  'serving/gap-prompt-tinyllama': row('tinyllama-1.1b', () => ids(1500)),
+  'serving/gap-prompt-smollm2': row('smollm2-135m', () => ids(1500)),
   'serving/gap-picture': row('clip-l-336+tinyllama-1.1b', picture),
 };

@@ -10,10 +10,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// How long an encoder may run while somebody's next token waits, and while only new requests may.
-constexpr auto kSharedSlice = std::chrono::milliseconds(10);
-constexpr auto kLoneSlice = std::chrono::milliseconds(50);
-
 bool contains(const std::vector<int32_t>& list, int32_t x) {
   return std::find(list.begin(), list.end(), x) != list.end();
 }
@@ -54,7 +50,7 @@ void Engine::unpin(Sequence& sequence, int32_t before) {
   sequence.pinned.erase(std::remove_if(sequence.pinned.begin(), sequence.pinned.end(), done), sequence.pinned.end());
 }
 
-void Engine::encode(bool others_wait) {
+void Engine::encode() {
   EncodeJob& job = jobs_.front();
   const Item& item = job.request->items[job.item];
   EncoderCache::Entry* entry = encoder_cache_.find(item.hash);
@@ -78,7 +74,8 @@ void Engine::encode(bool others_wait) {
       job.bound = true;
     }
     const auto started = Clock::now();
-    const bool done = executor.run(started + (others_wait ? kSharedSlice : kLoneSlice));
+    const std::chrono::duration<double> slice(pace_.encoder_seconds());
+    const bool done = executor.run(started + std::chrono::duration_cast<Clock::duration>(slice));
     if (trace_) {
       trace_->span("encode", Trace::kEncoder, started, Clock::now(),
                    "\"request\":" + std::to_string(job.request->id) + ",\"item\":" + std::to_string(job.item) +

@@ -277,6 +277,7 @@ void Engine::note_occupancy() {
 void Engine::step() {
   if (active_.size() == held_) return;
   const auto started = Clock::now();
+  scheduler_.set_mixed_prefill(pace_.prompt_rows());
   Step step = scheduler_.schedule([this](Sequence& s, int32_t item) { return features_ready(s, item); });
   for (const auto& s : step.preempted) unpin(*s, INT32_MAX);
   // Features that were asked for on behalf of a sequence that did not come in are not held for it.
@@ -307,9 +308,10 @@ void Engine::step() {
                             "Lower maxNumBatchedTokens."));
     }
   }
+  note_step(step, seconds_since(started), forward, std::chrono::duration<double>(scheduled - started).count());
   if (!jobs_.empty()) {
     idle_rounds_ = 0;
-    encode(!step.sequences.empty());
+    encode();
   } else if (step.sequences.empty() && !active_.empty()) {
     // Each waits for features whose room the others hold. Alone, a request always goes on: Engine::check has seen to
     // it.
@@ -329,15 +331,26 @@ void Engine::step() {
   stats_.encoder_queries = encoder_cache_.queries;
   stats_.encoder_bytes = encoder_cache_.bytes();
   stats_.preemptions = scheduler_.preemptions;
-  if (!step.sequences.empty()) {
-    stats_.steps++;
-    for (const ScheduledSequence& s : step.sequences) {
-      stats_.prompt_tokens += std::max(0, std::min(s.start + s.count, s.sequence->prompt_length()) - s.start);
-    }
-    stats_.step_seconds += seconds_since(started);
-    stats_.forward_seconds += forward;
-    stats_.scheduler_seconds += std::chrono::duration<double>(scheduled - started).count();
+}
+
+// Counts a step and what it took, the encoder's slice after it not included.
+void Engine::note_step(const Step& step, double seconds, double forward, double scheduler) {
+  bool decodes = false;
+  int32_t prompt_rows = 0, of_prompts = 0;
+  for (const ScheduledSequence& s : step.sequences) {
+    const bool decode = s.count - s.drafts == 1 && s.start >= s.sequence->prompt_length();
+    decodes = decodes || decode;
+    if (!decode) prompt_rows += s.count;
+    of_prompts += std::max(0, std::min(s.start + s.count, s.sequence->prompt_length()) - s.start);
   }
+  pace_.note(decodes, prompt_rows, seconds);
+  if (step.sequences.empty()) return;
+  std::lock_guard<std::mutex> lock(mutex_);
+  stats_.steps++;
+  stats_.prompt_tokens += of_prompts;
+  stats_.step_seconds += seconds;
+  stats_.forward_seconds += forward;
+  stats_.scheduler_seconds += scheduler;
 }
 
 void Engine::trace_step(const Step& step, Trace::Time started, Trace::Time scheduled, Trace::Time bound,

@@ -15,6 +15,7 @@
 #include "core/executor.h"
 #include "engine/encoder_cache.h"
 #include "engine/kv_memory.h"
+#include "engine/pace.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
 #include "engine/trace.h"
@@ -116,7 +117,8 @@ class Engine {
   void trace_step(const Step& step, Trace::Time started, Trace::Time scheduled, Trace::Time bound, Trace::Time ran);
   void trace_pool();
   bool features_ready(Sequence& sequence, int32_t item);
-  void encode(bool others_wait);
+  void encode();
+  void note_step(const Step& step, double seconds, double forward, double scheduler);
   void finish_encoding(const EncodeJob& job);
   void unpin(Sequence& sequence, int32_t before);
   void bind_step(const Step& step);
@@ -138,6 +140,7 @@ class Engine {
   KvMemory kv_;
   BlockManager blocks_;
   Scheduler scheduler_;
+  Pace pace_;
   EncoderCache encoder_cache_;
   Sampler sampler_;
   Executor text_;

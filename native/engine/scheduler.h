@@ -57,6 +57,8 @@ class Scheduler {
   // Decodes first, then running prompts, then waiting ones; blocks are reserved. The caller runs the rows, then calls
   // advance.
   Step schedule(const Ready& ready);
+  // Another bound than the configuration's, for the steps to come.
+  void set_mixed_prefill(int32_t rows) { config_.mixed_prefill = rows; }
   // The step's rows are in the cache.
   void advance(const Step& step);
   // Takes a sequence out without ending it; its blocks are free at once. `add` lets it come in again.

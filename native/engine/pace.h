@@ -1,0 +1,28 @@
+// How much else happens between two tokens of those who decode: rows of prompts, slices of encoders. It goes by the
+// time that steps take on this machine, so when something runs is not repeatable; what comes out is, since no result
+// depends on how a prompt is cut.
+#pragma once
+
+#include <cstdint>
+
+namespace ocelli {
+
+class Pace {
+ public:
+  // Rows of prompts that may share the next step with decoding sequences.
+  int32_t prompt_rows() const;
+  // How long an encoder may run after the step that was noted last, in seconds.
+  double encoder_seconds() const;
+  // A step took `seconds`: of sequences that decode, or of none; of so many rows of prompts.
+  void note(bool decodes, int32_t prompt_rows, double seconds);
+
+ private:
+  double target() const;
+
+  double rows_ = 32;     // grows from step to step: the first step beside a long prompt is not to be the longest
+  double alone_ = 0;     // seconds of a step of decodes alone, smoothed; 0: none was seen
+  double last_ = 0;      // seconds of the last step
+  bool waited_ = false;  // somebody's next token came with it
+};
+
+}  // namespace ocelli
