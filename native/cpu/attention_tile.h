@@ -65,9 +65,6 @@ struct Wide {
   static Vec units(const Source* key, int64_t at, int64_t dk) {
     return dk - at >= kLanes ? D::load(key + at) : D::load(key + at, static_cast<int>(dk - at));
   }
-  static void query(const float* q, int64_t dk, int mr, float* to) {
-    for (int64_t d = 0; d < dk; d++) to[d * mr] = q[d];
-  }
   // Row j of a tile's values, from column d on.
   static void value(const Source* const* rows, int64_t j, int64_t, int64_t, int64_t d, int64_t dv, float* panel) {
     const Source* from = rows[j] + d;
@@ -103,16 +100,6 @@ struct Paired {
     int64_t left = dk - 2 * at;
     if (left >= 32) return from_bits(_mm512_loadu_si512(from));
     return from_bits(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((1ull << left) - 1), from));
-  }
-  static void query(const float* q, int64_t dk, int mr, uint16_t* to) {
-    for (int64_t d = 0; d < dk; d += 32) {
-      Vec low = dk - d >= 16 ? load(q + d) : load_n(q + d, static_cast<int>(dk - d));
-      Vec high =
-          dk - d >= 32 ? load(q + d + 16) : (dk - d > 16 ? load_n(q + d + 16, static_cast<int>(dk - d - 16)) : zero());
-      uint16_t pairs[32];
-      _mm512_storeu_si512(pairs, (__m512i)_mm512_cvtne2ps_pbh(high, low));
-      for (int64_t j = 0; j < 16 && d + 2 * j < dk; j++) std::memcpy(to + (d / 2 + j) * mr * 2, pairs + j * 2, 4);
-    }
   }
   // Rows j and j + 1 side by side; at an even j, or where the pair's first row is not there.
   static void value(const uint16_t* const* rows, int64_t j, int64_t begin, int64_t end, int64_t d, int64_t dv,
@@ -263,7 +250,8 @@ struct Block {
     for (int64_t t = 0; t < tiles(); t++) {
       int64_t begin = begin_of(t);
       int mr = static_cast<int>(begin_of(t + 1) - begin);
-      for (int i = 0; i < mr; i++) Mode::query(rows[begin + i].q, shape.dk, mr, queries_of(begin) + i * kStep);
+      pack_tile<Kind>(
+          mr, shape.dk, [&](int i) { return rows[begin + i].q; }, queries_of(begin));
     }
   }
 

@@ -36,10 +36,15 @@ struct Widened {
   using A = float;
   using B = typename D::T;
   static constexpr int kStep = 1;  // k per step
-  using Pair = Vec;
   static Vec column(const B* b) { return D::load(b); }
   static Vec row(const A* a) { return set1(*a); }
   static Vec multiply_add(Vec a, Vec b, Vec c) { return fma(a, b, c); }
+#if defined(OCELLI_ISA_avx512)
+  // kLanes units of 32 bits: the activations at `from`, of which `left` are there.
+  static Vec units(const float* from, int64_t left) {
+    return left >= kLanes ? load(from) : load_n(from, static_cast<int>(left));
+  }
+#endif
 };
 
 #if defined(OCELLI_ISA_avx512)
@@ -56,7 +61,41 @@ struct Pairs {
     return (__m512bh)_mm512_set1_epi32(pair);
   }
   static Vec multiply_add(__m512bh a, __m512bh b, Vec c) { return _mm512_dpbf16_ps(c, b, a); }
+  static Vec units(const float* from, int64_t left) {
+    Vec low = left >= 16 ? load(from) : load_n(from, static_cast<int>(left));
+    Vec high = left >= 32 ? load(from + 16) : (left > 16 ? load_n(from + 16, static_cast<int>(left - 16)) : zero());
+    return from_bits((__m512i)_mm512_cvtne2ps_pbh(high, low));
+  }
 };
+#endif
+
+// Rows row(0) to row(mr - 1) of k activations as a tile, [k / kStep][mr][kStep], rounded as the kind has them.
+#if defined(OCELLI_ISA_avx512)
+template <class Kind, class Row>
+void pack_tile(int mr, int64_t k, const Row& row, typename Kind::A* out) {
+  int64_t steps = (k + Kind::kStep - 1) / Kind::kStep;
+  float* units = reinterpret_cast<float*>(out);  // 32 bits: one f32 or one pair
+  for (int64_t s = 0; s < steps; s += kLanes) {
+    Vec block[kLanes];
+    for (int i = 0; i < kLanes; i++)
+      block[i] = i < mr ? Kind::units(row(i) + s * Kind::kStep, k - s * Kind::kStep) : zero();
+    transpose(block);
+    for (int64_t i = 0; i < kLanes && s + i < steps; i++) store_n(units + (s + i) * mr, block[i], mr);
+  }
+}
+#else
+// Without masks for stores of `mr` numbers, numbers one by one are as fast as transposed vectors.
+template <class Kind, class Row>
+void pack_tile(int mr, int64_t k, const Row& row, float* out) {
+  constexpr int64_t kBlock = 64;
+  for (int64_t at = 0; at < k; at += kBlock) {
+    int64_t end = k < at + kBlock ? k : at + kBlock;
+    for (int i = 0; i < mr; i++) {
+      const float* from = row(i);
+      for (int64_t j = at; j < end; j++) out[j * mr + i] = from[j];
+    }
+  }
+}
 #endif
 
 // c (rows CS apart) = rows x columns over `steps` steps of k; with kResume the chains go on from what c holds. Row i's

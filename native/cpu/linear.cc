@@ -29,38 +29,6 @@ struct Tiles {
   int size(int64_t tile) const { return static_cast<int>(begin(tile + 1) - begin(tile)); }
 };
 
-// Rows [first, first + mr) of x as [k][mr].
-void pack_tile(const Tensor& x, int64_t first, int mr, int64_t k, float* out) {
-  constexpr int64_t kBlock = 64;
-  for (int64_t at = 0; at < k; at += kBlock) {
-    int64_t end = k < at + kBlock ? k : at + kBlock;
-    for (int i = 0; i < mr; i++) {
-      const float* from = row_at(x, first + i);
-      for (int64_t j = at; j < end; j++) out[j * mr + i] = from[j];
-    }
-  }
-}
-
-#if defined(OCELLI_ISA_avx512)
-// The same as bf16 pairs, [ceil(k / 2)][mr][2].
-void pack_tile(const Tensor& x, int64_t first, int mr, int64_t k, uint16_t* out) {
-  int64_t steps = (k + 1) / 2;
-  for (int64_t at = 0; at < steps; at += 16) {
-    int count = static_cast<int>(steps - at < 16 ? steps - at : 16);
-    int64_t left = k - at * 2;
-    for (int i = 0; i < mr; i++) {
-      const float* from = row_at(x, first + i) + at * 2;
-      __m512 low = left >= 16 ? load(from) : load_n(from, static_cast<int>(left));
-      __m512 high =
-          left >= 32 ? load(from + 16) : (left > 16 ? load_n(from + 16, static_cast<int>(left - 16)) : zero());
-      uint16_t pairs[32];
-      _mm512_storeu_si512(pairs, (__m512i)_mm512_cvtne2ps_pbh(high, low));
-      for (int j = 0; j < count; j++) std::memcpy(out + ((at + j) * mr + i) * 2, pairs + j * 2, 4);
-    }
-  }
-}
-#endif
-
 template <class Kind>
 struct Linear {
   using A = typename Kind::A;
@@ -98,7 +66,8 @@ struct Linear {
     packed = out;
     call.pool->parallel_for(tiles.count, [&](int64_t tile, int) {
       int64_t begin = tiles.begin(tile);
-      pack_tile(x, begin, tiles.size(tile), w.k, out + begin * steps * Kind::kStep);
+      pack_tile<Kind>(
+          tiles.size(tile), w.k, [&](int i) { return row_at(x, begin + i); }, out + begin * steps * Kind::kStep);
     });
   }
 

@@ -105,7 +105,12 @@ inline Vec load(const float* p) { return _mm256_loadu_ps(p); }
 inline void store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
 inline Int first(int n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
 inline Vec load_n(const float* p, int n) { return _mm256_maskload_ps(p, first(n)); }
-inline void store_n(float* p, Vec v, int n) { _mm256_maskstore_ps(p, first(n), v); }
+// Not vmaskmovps, which takes dozens of operations on some processors.
+inline void store_n(float* p, Vec v, int n) {
+  float lanes[8];
+  store(lanes, v);
+  for (int i = 0; i < n && i < 8; i++) p[i] = lanes[i];
+}
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 inline Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
 inline Vec abs(Vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.f), a); }
