@@ -149,6 +149,74 @@ Attrs numbers(std::vector<std::pair<std::string, double>> list) {
   return attrs;
 }
 
+// A row alone has the bits that it has among thirteen, whatever the tiles are.
+void check_rows(const Backend& backend, Pool& pool, Rows& weight, DType format) {
+  Rows all({13, 37}, 21, 8);
+  Rows result({13, 41}, 7, 0);
+  Weight packed(backend, weight, format);
+  Case c = {"linear", Op::linear, {all.tensor, packed.tensor}, &result, {}, 0};
+  std::vector<float> together = run(backend, pool, c);
+  for (int64_t r = 0; r < 13; r++) {
+    Rows one({1, 41}, 7, 0);
+    c.in[0].data = all.row(r);
+    c.in[0].shape[0] = 1;
+    c.out = &one;
+    std::vector<float> alone = run(backend, pool, c);
+    bool same = std::memcmp(alone.data(), together.data() + r * 41, 41 * sizeof(float)) == 0;
+    expect(same, std::string(backend.name) + " linear: the bits of row " + std::to_string(r) + " alone");
+  }
+}
+
+// A cache of two sequences, stored by kv_store of the reference, the blocks of one between those of the other.
+struct Cache {
+  static constexpr int kHeads = 2, kWidth = 24, kBlock = 8, kBlocks = 80;
+  std::vector<uint64_t> k, v;
+  KvLayer layer;
+  KvCache kv;
+  std::vector<int32_t> cu_rows = {0, 3, 4}, context = {290, 21}, table, slot = {-1, -1, -1, -1},
+                       hi = {280, 289, 290, 21};
+  StepContext step;
+
+  Cache(DType dtype, Rows& keys, Pool& pool) : k(kBlocks * kHeads * kBlock * kWidth / 2), v(k.size()) {
+    layer = {k.data(), v.data()};
+    kv.dtype = dtype;
+    kv.block_size = kBlock;
+    kv.blocks = kBlocks;
+    kv.layers = 1;
+    kv.kv_heads = kHeads;
+    kv.head_dim_k = kv.head_dim_v = kWidth;
+    kv.layer = &layer;
+    step.kv = &kv;
+    step.max_blocks = 40;
+    for (int s = 0; s < 2; s++) {
+      for (int b = 0; b < 40; b++) table.push_back(2 * b + s);
+    }
+    for (int s = 0; s < 2; s++) {
+      std::vector<int32_t> slots;
+      for (int p = 0; p < context[s]; p++) slots.push_back(table[s * 40 + p / kBlock] * kBlock + p % kBlock);
+      Tensor rows = keys.tensor;
+      rows.shape[0] = context[s];
+      Tensor in[] = {rows, rows};
+      OpCall call;
+      call.path = "kv_store";
+      call.in = in;
+      call.inputs = 2;
+      Attrs attrs = numbers({{"layer", 0}});
+      call.attrs = &attrs;
+      call.pool = &pool;
+      step.slot = slots.data();
+      call.step = &step;
+      ref_backend()->op[static_cast<int>(Op::kv_store)]->run(call);
+    }
+    step.sequences = 2;
+    step.cu_rows = cu_rows.data();
+    step.context = context.data();
+    step.block_table = table.data();
+    step.slot = slot.data();
+    step.hi = hi.data();
+  }
+};
+
 }  // namespace
 
 int main() {
@@ -228,6 +296,25 @@ int main() {
         compare(backend, pool, c, exact);
       }
     }
+  }
+  Rows keys({290, 2, 24}, 3, 9);
+  Rows query({4, 6, 24}, 13, 10);
+  Rows seen({4, 6, 24}, 7, 0);
+  for (DType dtype : {DType::kF32, DType::kBF16}) {
+    Cache cache(dtype, keys, pool);
+    // bf16 by bf16 rounds queries and weights: 2^-9 of values up to 4.
+    Case c = {"attention_paged",
+              Op::attention_paged,
+              {query.tensor},
+              &seen,
+              numbers({{"layer", 0}, {"scale", 0.2}}),
+              dtype == DType::kBF16 ? 1e-2 : 4e-6,
+              &cache.step};
+    std::vector<float> exact = run(*ref_backend(), pool, c);
+    for (const std::string& isa : cpu_isas()) compare(*cpu_backend(isa), pool, c, exact);
+  }
+  for (const std::string& isa : cpu_isas()) {
+    for (DType format : {DType::kF32, DType::kBF16, DType::kF16}) check_rows(*cpu_backend(isa), pool, weight, format);
   }
   std::printf("%d failure(s)\n", failures);
   return failures > 0 ? 1 : 0;
