@@ -86,7 +86,7 @@ void run(const Program& program, Random& random, Pool& pool, Counts* counts) {
   counts->sized++;
   WeightOptions options;
   options.dummy = true;
-  if (peak > kSmall || Weights::resident_bytes({&program}, ref_backend(), options) > kSmall) return;
+  if (peak > kSmall || Weights::resident_bytes({&program}, nullptr, {}, ref_backend(), options) > kSmall) return;
   std::map<std::string, Given> given;
   for (const ProgramInput& input : program.inputs) {
     const std::vector<int64_t> shape = executor.shape_of(input.value, symbols);
