@@ -6,6 +6,9 @@ import { join } from 'node:path';
 import { OcelliError, type OcelliErrorCode } from './errors';
 import type { RawPreprocessPlan } from './media/preprocess';
 
+/** Formats of linear weights: blocks of 32 in eight or four bits, activations by blocks or by rows (native/core/quantize.h). */
+export type WeightFormat = 'f32' | 'bf16' | 'f16' | 'i8' | 'i4' | 'i8_rows' | 'i4_rows';
+
 export type NativeDType = 'f32' | 'bf16' | 'f16' | 'i8' | 'u8' | 'i32' | 'i64';
 
 /** Bytes are copied at the call. */
@@ -53,6 +56,9 @@ export interface ModelOptions {
   names: Record<string, string>;
   /** Checkpoint tensor name -> heads whose rows come in rope pairs, as llama.cpp stores q and k of Llama. */
   pairedHeads?: Record<string, number>;
+  /** Of linear weights. */
+  format: WeightFormat;
+  /** Of plain tensors that are not taken from the mapping. */
   dtype: 'f32' | 'bf16' | 'f16';
   /** `cpu`, `ref`, or one instruction set of cpu by its name. */
   backend: string;
@@ -245,7 +251,7 @@ export interface NativeBinding {
     inputs: (NativeTensor | null)[],
     outShapes: { dtype: NativeDType; shape: number[] }[],
     attrs: Record<string, number | string | number[]>,
-    options?: { threads?: number; packed?: NativeDType; step?: NativeStep; seconds?: Float64Array },
+    options?: { threads?: number; packed?: WeightFormat; step?: NativeStep; seconds?: Float64Array },
   ): NativeTensor[];
   createEngine(model: ModelHandle, config: EngineConfig, onEvent: (event: EngineEvent) => void): EngineHandle;
   /** All or none. An error of one request has its `index`. */

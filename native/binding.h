@@ -40,6 +40,7 @@ std::map<std::string, std::string> to_string_map(Napi::Value value, const std::s
 std::map<std::string, int64_t> to_integer_map(Napi::Value value, const std::string& name);
 std::vector<int64_t> to_shape(Napi::Value value, const std::string& name);
 DType to_dtype(Napi::Value value, const std::string& name);
+WeightFormat to_weight_format(Napi::Value value, const std::string& name);
 
 // A tensor and its bytes, 64-byte aligned; never null, however few elements it has.
 class OwnedTensor {

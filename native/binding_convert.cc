@@ -148,6 +148,15 @@ DType to_dtype(Napi::Value value, const std::string& name) {
   }
 }
 
+WeightFormat to_weight_format(Napi::Value value, const std::string& name) {
+  std::string text = to_string(value, name);
+  try {
+    return weight_format_from_name(text);
+  } catch (const Error& error) {
+    throw Error("ERR_INVALID_ARGUMENT", std::string(error.what()) + " for " + name);
+  }
+}
+
 OwnedTensor::OwnedTensor(DType dtype, const std::vector<int64_t>& shape) {
   tensor_.dtype = dtype;
   tensor_.rank = static_cast<int8_t>(shape.size());

@@ -40,16 +40,12 @@ namespace {
 
 using namespace binding;
 
-DType to_format(Napi::Value value) {
-  DType format = to_dtype(value, "dtype");
-  if (format != DType::kF32 && format != DType::kBF16 && format != DType::kF16)
-    fail_argument("f32, bf16 or f16", "dtype", name_of(format));
-  return format;
-}
-
 WeightOptions to_weight_options(Napi::Object options) {
   WeightOptions weights;
-  weights.format = to_format(options.Get("dtype"));
+  weights.format = to_weight_format(options.Get("format"), "format");
+  weights.dtype = to_dtype(options.Get("dtype"), "dtype");
+  if (weights.dtype != DType::kF32 && weights.dtype != DType::kBF16 && weights.dtype != DType::kF16)
+    fail_argument("f32, bf16 or f16", "dtype", name_of(weights.dtype));
   weights.dummy = to_boolean(options.Get("dummy"), "dummy", false);
   Napi::Value seed = options.Get("seed");
   if (!seed.IsUndefined()) weights.seed = static_cast<uint64_t>(to_integer(seed, "seed", 0, int64_t{1} << 53));

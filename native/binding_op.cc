@@ -39,7 +39,7 @@ struct PackedWeight {
   Tensor tensor;
 };
 
-void pack(const Tensor& rows, DType format, const Backend* backend, PackedWeight* packed) {
+void pack(const Tensor& rows, WeightFormat format, const Backend* backend, PackedWeight* packed) {
   if (rows.rank != 2) fail_argument("rank 2", "the packed operand", describe(rows));
   if (rows.dtype != DType::kF32 && rows.dtype != DType::kBF16 && rows.dtype != DType::kF16) {
     fail_argument("f32, bf16 or f16", "the packed operand", describe(rows));
@@ -57,7 +57,7 @@ void pack(const Tensor& rows, DType format, const Backend* backend, PackedWeight
     backend->pack(part, row, packed->matrix);
   }
   packed->tensor = Tensor();
-  packed->tensor.dtype = format;
+  packed->tensor.dtype = plain_dtype(format);
   packed->tensor.rank = 2;
   packed->tensor.shape[0] = rows.shape[0];
   packed->tensor.shape[1] = rows.shape[1];
@@ -181,7 +181,7 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
     owned.push_back(to_tensor(value, "inputs[" + std::to_string(i) + "]"));
     in.push_back(owned.back().tensor());
     if (packs && i == 1) {
-      pack(owned.back().tensor(), to_dtype(options.Get("packed"), "options.packed"), backend, &weight);
+      pack(owned.back().tensor(), to_weight_format(options.Get("packed"), "options.packed"), backend, &weight);
       in.back() = weight.tensor;
     }
   }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const folder = fileURLToPath(new URL('../out/native/CMakeFiles', import.meta.url));
-const kernels = ['linear', 'attention'];
+const kernels = ['linear', 'linear_quantized', 'attention'];
 // Two multiply-adds or more make a loop an inner loop of a micro-kernel.
 const multiplies = /^v?(fmadd\w+ps|mulps|dpbf16ps|pdpbusd|fmla)\b/;
 

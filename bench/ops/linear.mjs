@@ -8,6 +8,9 @@ const shapes = [
   ['down', 2048, 5632],
 ];
 
+/** Of a weight, scales counted. */
+const bits = { f32: 32, bf16: 16, f16: 16, i8: 8.5, i8_rows: 8.5, i4: 5, i4_rows: 5 };
+
 /** The shapes of TinyLlama 1.1B at `rows` rows. */
 function prefill(format) {
   return (backend, threads, roof) =>
@@ -21,7 +24,7 @@ function prefill(format) {
         {},
         { packed: format, threads },
       );
-      const most = format === 'bf16' ? (roof.bf16 ?? roof.f32) : roof.f32;
+      const most = bits[format] < 16 ? (roof.int8 ?? roof.f32) : format === 'bf16' ? (roof.bf16 ?? roof.f32) : roof.f32;
       return line(`${format} ${rows} x ${name} [${n}, ${k}]`, seconds, { operations: [2 * rows * n * k, most] }, roof);
     });
 }
@@ -41,17 +44,15 @@ function decode(format) {
         { packed: format, threads },
         9,
       );
-      const bytes = n * k * (format === 'f32' ? 4 : 2);
+      const bytes = (n * k * bits[format]) / 8;
       return line(`${format} ${rows} x [${n}, ${k}]`, seconds, { bytes }, roof);
     });
   };
 }
 
-export const rows = {
-  'linear-prefill-f32': prefill('f32'),
-  'linear-prefill-bf16': prefill('bf16'),
-  'linear-prefill-f16': prefill('f16'),
-  'linear-decode-f32': decode('f32'),
-  'linear-decode-bf16': decode('bf16'),
-  'linear-decode-f16': decode('f16'),
-};
+export const rows = Object.fromEntries(
+  Object.keys(bits).flatMap((format) => [
+    [`linear-prefill-${format}`, prefill(format)],
+    [`linear-decode-${format}`, decode(format)],
+  ]),
+);

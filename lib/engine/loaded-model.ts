@@ -76,7 +76,7 @@ export async function loadModel(model: string | URL, options: EngineOptions & Lo
         programs,
         names: {},
         ...opened?.places,
-        dtype: weightFormat(config),
+        ...weightFormat(config),
         backend: 'cpu',
         threads: config.options.threads ?? 0,
         dummy,
@@ -148,7 +148,7 @@ function abortFlag(signal: AbortSignal): { readonly aborted: boolean } {
 
 /** What this build cannot do is said at load, never passed over. */
 function checkSupported(config: ModelConfig): void {
-  const { device = 'auto', quantization = 'none' } = config.options;
+  const { device = 'auto', quantization = 'none', accuracy } = config.options;
   const refuse = (option: string, expected: string, received: unknown, hint: string): never => {
     throw new OcelliError('ERR_UNSUPPORTED', `Expected ${expected} for ${option} but received '${String(received)}'`, {
       hint,
@@ -157,11 +157,8 @@ function checkSupported(config: ModelConfig): void {
   };
   if (device !== 'auto' && device !== 'cpu')
     refuse('device', "'auto' or 'cpu'", device, 'This build computes on the CPU.');
-  if (quantization !== 'none')
-    refuse(
-      'quantization',
-      "'none'",
-      quantization,
-      "Use dtype: 'bfloat16' to halve the weights of a float32 checkpoint.",
-    );
+  if (quantization !== 'none' && quantization !== 'int8' && quantization !== 'int4')
+    refuse('quantization', "'none', 'int8' or 'int4'", quantization, 'Choose one of these.');
+  if (quantization !== 'none' && accuracy === 'exact')
+    refuse('accuracy', "'balanced' or 'fast' with quantised weights", accuracy, "Use quantization: 'none'.");
 }

@@ -1,7 +1,7 @@
 /** What an engine will hold in memory, term by term, before anything is allocated. */
 import type { ModelConfig } from '../config/model-config';
 import { OcelliError } from '../errors';
-import type { EngineConfig, NativeBinding, NativeDType } from '../native';
+import type { EngineConfig, ModelOptions, NativeBinding, NativeDType } from '../native';
 import type { TracedModel } from '../nn';
 import type { EngineItemSize } from './item-size';
 import type { OpenedWeights } from './open-weights';
@@ -48,8 +48,13 @@ const minimumEncoderCache = 64 * 2 ** 20;
 const kvTypes = { float32: 'f32', bfloat16: 'bf16' } as const;
 const weightTypes = { float32: 'f32', bfloat16: 'bf16', float16: 'f16' } as const;
 
-export function weightFormat(config: ModelConfig): 'f32' | 'bf16' | 'f16' {
-  return weightTypes[config.dtype];
+/** What linear weights are packed in, and what plain tensors are that leave the mapping. */
+export function weightFormat(config: ModelConfig): Pick<ModelOptions, 'format' | 'dtype'> {
+  const dtype = weightTypes[config.dtype];
+  const { quantization = 'none', accuracy = 'balanced' } = config.options;
+  if (quantization === 'none') return { format: dtype, dtype };
+  const bits = quantization === 'int8' ? 'i8' : 'i4';
+  return { format: accuracy === 'fast' ? `${bits}_rows` : bits, dtype };
 }
 
 /**
@@ -74,7 +79,7 @@ export function planMemory(
 
   const weights = native.weightBytes(opened?.checkpoint ?? null, {
     programs: [...programs],
-    dtype: weightFormat(config),
+    ...weightFormat(config),
     backend: 'cpu',
     threads,
     dummy: options.loadFormat === 'dummy',

@@ -68,10 +68,10 @@ enum class Op : uint8_t {
 struct Backend {
   const char* name;  // "ref", "cpu-baseline", "cpu-avx2", "cpu-avx512"
   const OpImpl* op[static_cast<int>(Op::kCount)];
-  // Bytes that packing an [n, k] matrix of `format` (f32, bf16, f16) takes.
-  size_t (*packed_bytes)(DType format, int64_t n, int64_t k);
+  // Bytes that packing an [n, k] matrix of `format` takes.
+  size_t (*packed_bytes)(WeightFormat format, int64_t n, int64_t k);
   // Packs rows [row, row + rows.shape[0]) of dst from `rows` ([r, k], any of f32/bf16/f16, contiguous), converting to
-  // dst.format (round to nearest even). May be called for several row ranges from several threads at once; ranges start
+  // dst.format (round to nearest even; blocks as core/quantize.h has them). May be called for several row ranges from several threads at once; ranges start
   // at multiples of 64 rows except that any range may be the last one of its part. dst.data was zeroed.
   void (*pack)(const Tensor& rows, int64_t row, PackedMatrix& dst);
   // One row of logits -> one token and its log-probabilities (sample.h).

@@ -25,11 +25,21 @@ constexpr int64_t size_of(DType dtype) {
 
 constexpr int kMaxRank = 6;
 
+// What a linear layer's weight is packed in, and how activations meet it (core/quantize.h).
+enum class WeightFormat : uint8_t { kF32, kBF16, kF16, kI8, kI4, kI8Rows, kI4Rows };
+
+constexpr bool quantized(WeightFormat format) { return format >= WeightFormat::kI8; }
+
+// Of formats that are not quantised.
+constexpr DType plain_dtype(WeightFormat format) {
+  return format == WeightFormat::kBF16 ? DType::kBF16 : (format == WeightFormat::kF16 ? DType::kF16 : DType::kF32);
+}
+
 // A linear layer's weight as a backend packed it at load: [n, k] rows. The bytes behind it are the backend's own.
 struct PackedMatrix {
   int64_t n = 0;
   int64_t k = 0;
-  DType format = DType::kF32;
+  WeightFormat format = WeightFormat::kF32;
   void* data = nullptr;  // the weight arena's; 64-byte aligned
   size_t bytes = 0;
 };
@@ -67,6 +77,9 @@ struct Tensor {
 const char* name_of(DType dtype);
 // Throws ERR_PROGRAM for an unknown name.
 DType dtype_from_name(const std::string& name);
+const char* name_of(WeightFormat format);
+// Throws ERR_PROGRAM for an unknown name.
+WeightFormat weight_format_from_name(const std::string& name);
 std::string describe(const Tensor& tensor);  // "f32[3, 64]"
 
 }  // namespace ocelli

@@ -54,15 +54,27 @@ void execute(const Task& task, const Backend* backend, uint64_t seed) {
   backend->pack(rows, task.row, slot.matrix);
 }
 
+// Quantised weights of more than five bits do not lose half of them: they stay in eight.
+WeightFormat format_of(const Slot& slot, WeightFormat wanted) {
+  bool rows = wanted == WeightFormat::kI4Rows;
+  if (!rows && wanted != WeightFormat::kI4) return wanted;
+  for (const WeightSource& source : slot.sources) {
+    const BlockFormat* blocks = source.tensor->blocks;
+    if (blocks != nullptr && blocks->bytes * 8 > blocks->elements * 5)
+      return rows ? WeightFormat::kI8Rows : WeightFormat::kI8;
+  }
+  return wanted;
+}
+
 // Decides where each slot lives; returns the arena's bytes.
 uint64_t lay_out(Inventory* inventory, const Backend* backend, const WeightOptions& options) {
   uint64_t total = 0;
   for (auto& slot : inventory->slots) {
     if (slot->linear) {
-      slot->dtype = options.format;
-      slot->bytes = backend->packed_bytes(options.format, slot->rows(), slot->width());
+      slot->matrix.format = format_of(*slot, options.format);
+      slot->bytes = backend->packed_bytes(slot->matrix.format, slot->rows(), slot->width());
     } else {
-      slot->dtype = stored_dtype(*slot, options.format);
+      slot->dtype = stored_dtype(*slot, options.dtype);
       slot->mapped = slot->sources.size() == 1 && slot->sources[0].direct() && slot->sources[0].tensor->bytes != 0;
       slot->bytes = static_cast<uint64_t>(slot->numel()) * size_of(slot->dtype);
     }
@@ -117,7 +129,6 @@ struct Weights::State {
       if (slot->linear) {
         slot->matrix.n = slot->rows();
         slot->matrix.k = slot->width();
-        slot->matrix.format = options.format;
         slot->matrix.data = arena + slot->offset;
         slot->matrix.bytes = slot->bytes;
         tensor.packed = &slot->matrix;
@@ -187,10 +198,6 @@ std::unique_ptr<Weights> Weights::load(const std::vector<const Program*>& progra
                                        std::shared_ptr<Checkpoint> checkpoint, const WeightPlaces& places,
                                        const Backend* backend, const WeightOptions& options, Pool& pool,
                                        const Progress& progress) {
-  if (options.format != DType::kF32 && options.format != DType::kBF16 && options.format != DType::kF16) {
-    throw Error("ERR_INVALID_ARGUMENT", std::string("Expected f32, bf16 or f16 for the weights' format but received ") +
-                                            name_of(options.format));
-  }
   if (!options.dummy && checkpoint == nullptr)
     throw Error("ERR_INVALID_ARGUMENT", "Expected a checkpoint for the weights but received none");
   std::unique_ptr<Weights> weights(new Weights);

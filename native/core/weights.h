@@ -12,7 +12,8 @@
 namespace ocelli {
 
 struct WeightOptions {
-  DType format = DType::kF32;  // of linear weights and plain tensors: f32, bf16, f16
+  WeightFormat format = WeightFormat::kF32;  // of linear weights
+  DType dtype = DType::kF32;                 // of plain tensors that are not mapped: f32, bf16, f16
   bool dummy = false;          // seeded random values of the shapes, no checkpoint
   uint64_t seed = 0;
 };

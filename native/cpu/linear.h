@@ -10,15 +10,15 @@ namespace OCELLI_ISA_NS {
 
 // f(kind of multiplication) for the format of a packed matrix.
 template <class F>
-inline void with_kind(DType format, const F& f) {
+inline void with_kind(WeightFormat format, const F& f) {
   switch (format) {
-    case DType::kBF16:
+    case WeightFormat::kBF16:
 #if defined(OCELLI_ISA_avx512)
       return f(Pairs());
 #else
       return f(Widened<BF16>());
 #endif
-    case DType::kF16:
+    case WeightFormat::kF16:
       return f(Widened<F16>());
     default:
       return f(Widened<F32>());
@@ -39,7 +39,7 @@ inline int64_t panel_size(int64_t k) {
   return steps_of<Kind>(k) * Kind::kStep * kNR;
 }
 
-size_t packed_bytes(DType format, int64_t n, int64_t k);
+size_t packed_bytes(WeightFormat format, int64_t n, int64_t k);
 void pack(const Tensor& rows, int64_t row, PackedMatrix& dst);
 
 }  // namespace OCELLI_ISA_NS

@@ -1,6 +1,7 @@
 // Packs rows of a weight into panels of columns: [panel][k / kStep][kNR][kStep], zeros where n or k is padded.
 #include "core/convert.h"
 #include "cpu/linear.h"
+#include "cpu/linear_quantized.h"
 
 namespace ocelli {
 namespace cpu {
@@ -80,6 +81,7 @@ void pack_group(const typename Kind::B* const* rows, int64_t width, const Packed
 template <class Kind>
 void pack_rows(const Tensor& rows, int64_t first, PackedMatrix& dst) {
   using T = typename Kind::B;
+  DType format = plain_dtype(dst.format);
   int64_t count = rows.shape[0];
   for (int64_t r = 0; r < count;) {
     int64_t n = first + r;
@@ -93,10 +95,10 @@ void pack_rows(const Tensor& rows, int64_t first, PackedMatrix& dst) {
       for (int64_t i = 0; i < height; i++) {
         int64_t offset = (r + i) * rows.stride[0] + k;
         from[i] = stage[i];
-        if (rows.dtype == dst.format && width == kBlock) {
+        if (rows.dtype == format && width == kBlock) {
           from[i] = rows.as<const T>() + offset;
         } else {
-          read_block(rows, offset, width, dst.format, stage[i]);
+          read_block(rows, offset, width, format, stage[i]);
         }
       }
       if (whole) {
@@ -111,7 +113,8 @@ void pack_rows(const Tensor& rows, int64_t first, PackedMatrix& dst) {
 
 }  // namespace
 
-size_t packed_bytes(DType format, int64_t n, int64_t k) {
+size_t packed_bytes(WeightFormat format, int64_t n, int64_t k) {
+  if (quantized(format)) return static_cast<size_t>(panels_of(n) * quantized_panel_bytes(format, k));
   size_t bytes = 0;
   with_kind(format, [&](auto kind) {
     using Kind = decltype(kind);
@@ -121,6 +124,7 @@ size_t packed_bytes(DType format, int64_t n, int64_t k) {
 }
 
 void pack(const Tensor& rows, int64_t row, PackedMatrix& dst) {
+  if (quantized(dst.format)) return pack_quantized(rows, row, dst);
   with_kind(dst.format, [&](auto kind) { pack_rows<decltype(kind)>(rows, row, dst); });
 }
 

@@ -1,4 +1,7 @@
 // y [.., N] = act(x [.., K] w^T + bias), w packed [N, K].
+#include <algorithm>
+
+#include "core/quantize.h"
 #include "ref/contract.h"
 #include "ref/reference.h"
 
@@ -40,6 +43,63 @@ const OpContract linear = {check_linear, false};
 
 namespace ref {
 
+static double dot(const float* x, const PackedMatrix& w, int64_t n) {
+  double sum = 0;
+  for (int64_t k = 0; k < w.k; k++) {
+    sum += static_cast<double>(x[k]) * read(w.data, plain_dtype(w.format), n * w.k + k);
+  }
+  return sum;
+}
+
+// A row of activations as core/quantize.h has it: per block, quants, scale.
+struct QuantizedRow {
+  std::vector<int8_t> q;
+  std::vector<float> scales;
+};
+
+static float largest_of(const float* x, int64_t count) {
+  float largest = 0;
+  for (int64_t i = 0; i < count; i++) {
+    if (!std::isfinite(x[i])) return NAN;
+    largest = std::fmax(largest, std::fabs(x[i]));
+  }
+  return largest;
+}
+
+static QuantizedRow quantize_row(const float* x, const PackedMatrix& w) {
+  bool rows = w.format == WeightFormat::kI8Rows || w.format == WeightFormat::kI4Rows;
+  QuantizedRow row;
+  row.q.assign(static_cast<size_t>(quant_blocks(w.k) * kQuantBlock), 0);
+  float whole = largest_of(x, w.k);
+  for (int64_t at = 0; at < w.k; at += kQuantBlock) {
+    int64_t count = std::min(kQuantBlock, w.k - at);
+    ActivationScale scale = activation_scale(rows ? whole : largest_of(x + at, count));
+    for (int64_t i = 0; i < count && !std::isnan(scale.scale); i++)
+      row.q[at + i] = static_cast<int8_t>(round_to_integer(x[at + i] * scale.inverse));
+    row.scales.push_back(scale.scale);
+  }
+  return row;
+}
+
+static double dot_blocks(const QuantizedRow& row, const PackedMatrix& w, int64_t n) {
+  int64_t blocks = quant_blocks(w.k);
+  const QuantBlock* block = static_cast<const QuantBlock*>(w.data) + n * blocks;
+  double sum = 0;
+  for (int64_t b = 0; b < blocks; b++, block++) {
+    int32_t products = 0;
+    int32_t quants = 0;
+    for (int64_t i = 0; i < kQuantBlock; i++) {
+      int32_t q = row.q[b * kQuantBlock + i];
+      products += q * block->q[i];
+      quants += q;
+    }
+    double scaled =
+        static_cast<double>(widen_f16(block->scale)) * products + static_cast<double>(widen_f16(block->least)) * quants;
+    sum += scaled * row.scales[b];
+  }
+  return sum;
+}
+
 static void run_linear(const OpCall& call) {
   const Tensor& x = call.in[0];
   const PackedMatrix& w = *call.in[1].packed;
@@ -52,11 +112,10 @@ static void run_linear(const OpCall& call) {
   call.pool->parallel_for(rows_of(x), [&](int64_t row, int) {
     int64_t from = row_offset(x, row);
     float* to = y.as<float>() + row_offset(y, row);
+    QuantizedRow quants;
+    if (quantized(w.format)) quants = quantize_row(x.as<float>() + from, w);
     for (int64_t n = 0; n < w.n; n++) {
-      double sum = 0;
-      for (int64_t k = 0; k < w.k; k++) {
-        sum += static_cast<double>(x.as<float>()[from + k]) * read(w.data, w.format, n * w.k + k);
-      }
+      double sum = quantized(w.format) ? dot_blocks(quants, w, n) : dot(x.as<float>() + from, w, n);
       if (biased) sum += read_row(call.in[2], 0, n);
       to[n] = static_cast<float>(activate(act, sum));
     }

@@ -1,4 +1,5 @@
 // The reference backend: every op's scalar truth, and weights packed as plain rows.
+#include "core/quantize.h"
 #include "ref/reference.h"
 
 namespace ocelli {
@@ -10,14 +11,35 @@ namespace ref {
 
 namespace {
 
-size_t packed_bytes(DType format, int64_t n, int64_t k) { return static_cast<size_t>(n * k * size_of(format)); }
+size_t packed_bytes(WeightFormat format, int64_t n, int64_t k) {
+  if (quantized(format)) return static_cast<size_t>(n * quant_blocks(k)) * sizeof(QuantBlock);
+  return static_cast<size_t>(n * k * size_of(plain_dtype(format)));
+}
+
+void pack_blocks(const Tensor& rows, int64_t row, PackedMatrix& dst) {
+  bool four = dst.format == WeightFormat::kI4 || dst.format == WeightFormat::kI4Rows;
+  QuantBlock* blocks = static_cast<QuantBlock*>(dst.data) + row * quant_blocks(dst.k);
+  for (int64_t r = 0; r < rows.shape[0]; r++) {
+    for (int64_t at = 0; at < dst.k; at += kQuantBlock, blocks++) {
+      float x[kQuantBlock] = {};
+      for (int64_t i = 0; i < kQuantBlock && at + i < dst.k; i++)
+        x[i] = read(rows.data, rows.dtype, r * rows.stride[0] + at + i);
+      if (four) {
+        quantize_i4(x, blocks);
+      } else {
+        quantize_i8(x, blocks);
+      }
+    }
+  }
+}
 
 void pack(const Tensor& rows, int64_t row, PackedMatrix& dst) {
+  if (quantized(dst.format)) return pack_blocks(rows, row, dst);
   for (int64_t r = 0; r < rows.shape[0]; r++) {
     for (int64_t c = 0; c < dst.k; c++) {
       float value = read(rows.data, rows.dtype, r * rows.stride[0] + c);
       int64_t at = (row + r) * dst.k + c;
-      write_element(dst.data, dst.format, at, value);
+      write_element(dst.data, plain_dtype(dst.format), at, value);
     }
   }
 }

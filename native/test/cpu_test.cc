@@ -73,7 +73,7 @@ struct Weight {
   PackedMatrix matrix;
   Tensor tensor;
 
-  Weight(const Backend& backend, Rows& rows, DType format) {
+  Weight(const Backend& backend, Rows& rows, WeightFormat format) {
     int64_t n = rows.tensor.shape[0];
     int64_t k = rows.tensor.shape[1];
     size_t size = backend.packed_bytes(format, n, k);
@@ -284,13 +284,13 @@ int main() {
   for (const std::string& isa : cpu_isas()) {
     const Backend& backend = *cpu_backend(isa);
     for (size_t i = 0; i < cases.size(); i++) compare(backend, pool, cases[i], expected[i]);
-    for (DType format : {DType::kF32, DType::kBF16, DType::kF16}) {
+    for (WeightFormat format : {WeightFormat::kF32, WeightFormat::kBF16, WeightFormat::kF16}) {
       for (int64_t rows : {1, 2, 3, 5, 12, 13}) {
         Rows some({rows, 37}, 21, 8);
         Rows result({rows, 41}, 7, 0);
         Weight truth(*ref_backend(), weight, format);
         Weight packed(backend, weight, format);
-        Case c = {"linear", Op::linear, {some.tensor, truth.tensor}, &result, {}, format == DType::kBF16 ? 0.15 : 2e-5};
+        Case c = {"linear", Op::linear, {some.tensor, truth.tensor}, &result, {}, format == WeightFormat::kBF16 ? 0.15 : 2e-5};
         std::vector<float> exact = run(*ref_backend(), pool, c);
         c.in[1] = packed.tensor;
         compare(backend, pool, c, exact);

@@ -3,6 +3,7 @@ import { ModelConfig } from '../../dist/config';
 import { programTexts } from '../../dist/engine/item-size';
 import { ItemMapper, type EncodableItem } from '../../dist/engine/items';
 import { featureRowsOf } from '../../dist/engine/loaded-model';
+import { weightFormat } from '../../dist/engine/memory-plan';
 import { openWeights } from '../../dist/engine/open-weights';
 import { InputContext, INPUT_REGISTRY, MULTIMODAL_REGISTRY } from '../../dist/index';
 import type { ModelHooksOfClass, PlacedItem, PromptPositions } from '../../dist/models/hooks';
@@ -52,7 +53,7 @@ export class GoldenModel {
     const handle = await native.createModel(checkpoint, {
       programs: programTexts(traced),
       ...places,
-      dtype: setting.dtype === 'float32' ? 'f32' : 'bf16',
+      ...weightFormat(config),
       backend: setting.backend,
       threads: setting.threads,
     });

@@ -170,7 +170,14 @@ describe('weights that a model wants', () => {
     outputs: { y: 4 },
     taps: {},
   });
-  const options: ModelOptions = { programs: [program], names: {}, dtype: 'f32', backend: 'ref', threads: 1 };
+  const options: ModelOptions = {
+    programs: [program],
+    names: {},
+    format: 'f32',
+    dtype: 'f32',
+    backend: 'ref',
+    threads: 1,
+  };
   const load = async (header: Header, bytes: number, names: Record<string, string> = {}) => {
     const checkpoint = await native.openCheckpoint([file(header, bytes)]);
     return native.createModel(checkpoint, { ...options, names });

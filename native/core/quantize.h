@@ -1,0 +1,98 @@
+// Linear weights in blocks of 32 along k, and how activations meet them: what `quantization` and `accuracy` choose,
+// stated once for the reference and every kernel.
+//
+//   i8: w = scale * q, q in [-127, 127]          i4: w = scale * q + least, q in [0, 15]       scale and least are f16
+//
+// Activations are quantised once per row of a linear op: q = round(x * 127 / max|x|), over each block of 32 (i8, i4) or
+// over the whole row (i8_rows, i4_rows). Products and sums of quants are exact in int32; blocks add up in f32 in
+// ascending order. Quantised GGUF weights (Q8_0; Q4_0 and Q4_1) keep their values: the scales that are found are the
+// ones they had.
+#pragma once
+
+#include <cstdint>
+
+#include "core/convert.h"
+
+namespace ocelli {
+
+constexpr int64_t kQuantBlock = 32;
+
+inline int64_t quant_blocks(int64_t k) { return (k + kQuantBlock - 1) / kQuantBlock; }
+
+struct QuantBlock {
+  uint16_t scale = 0;  // f16
+  uint16_t least = 0;  // f16; 0 in i8
+  int8_t q[kQuantBlock] = {};
+};
+
+// Functions below are static: each instruction set compiles its own.
+
+// To the nearest integer, ties to even, for |x| < 2^22.
+static inline float round_to_integer(float x) { return (x + 12582912.f) - 12582912.f; }
+
+static inline float clamp(float x, float low, float high) { return x < low ? low : (x > high ? high : x); }
+
+// Fills q for the block's scale and least; returns the squared error.
+static inline float fill_block(const float* x, float low, float high, QuantBlock* block) {
+  float scale = widen_f16(block->scale);
+  float least = widen_f16(block->least);
+  float inverse = scale != 0 ? 1 / scale : 0;
+  float q[kQuantBlock];
+  float error = 0;
+  for (int i = 0; i < kQuantBlock; i++) q[i] = clamp(round_to_integer((x[i] - least) * inverse), low, high);
+  for (int i = 0; i < kQuantBlock; i++) {
+    float d = x[i] - (q[i] * scale + least);
+    error += d * d;
+    block->q[i] = static_cast<int8_t>(q[i]);
+  }
+  return error;
+}
+
+// 32 weights. What is not finite makes the scale NaN, so that results are NaN too.
+static inline void quantize_i8(const float* x, QuantBlock* block) {
+  float largest = 0;
+  float check = 0;
+  for (int i = 0; i < kQuantBlock; i++) {
+    float magnitude = x[i] < 0 ? -x[i] : x[i];
+    largest = magnitude > largest ? magnitude : largest;
+    check += x[i] - x[i];
+  }
+  *block = QuantBlock();
+  block->scale = narrow_f16(largest / 127 + check);
+  if (check == 0) fill_block(x, -127, 127, block);
+}
+
+// The better of two grids: from the smallest weight to the largest, or with 0 on it and -8 for the weight of largest
+// magnitude (Q4_0's).
+static inline void quantize_i4(const float* x, QuantBlock* block) {
+  float low = x[0];
+  float high = x[0];
+  float check = 0;
+  for (int i = 0; i < kQuantBlock; i++) {
+    low = x[i] < low ? x[i] : low;
+    high = x[i] > high ? x[i] : high;
+    check += x[i] - x[i];
+  }
+  *block = QuantBlock();
+  block->scale = narrow_f16((high - low) / 15 + check);
+  block->least = narrow_f16(low);
+  if (check != 0) return;
+  float error = fill_block(x, 0, 15, block);
+  if (error == 0) return;
+  QuantBlock other;
+  other.scale = narrow_f16((-low > high ? low : high) / -8);
+  other.least = narrow_f16(-8 * widen_f16(other.scale));
+  if (fill_block(x, 0, 15, &other) < error) *block = other;
+}
+
+// An activation's scale over `largest` = max|x|, and what x is multiplied by; rows too small to matter are 0.
+struct ActivationScale {
+  float scale;
+  float inverse;
+};
+static inline ActivationScale activation_scale(float largest) {
+  if (largest < 1e-30f) return {0, 0};
+  return {largest / 127, 127 / largest};
+}
+
+}  // namespace ocelli

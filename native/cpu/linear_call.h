@@ -1,0 +1,93 @@
+// What every kind of linear has in common: rows in tiles, tasks of panels, and what becomes of a tile's sums.
+#pragma once
+
+#include "cpu/linear.h"
+#include "cpu/math.h"
+#include "cpu/rows.h"
+
+namespace ocelli {
+namespace cpu {
+namespace OCELLI_ISA_NS {
+
+constexpr int64_t kChunkBytes = 512 << 10;  // of weights that one task keeps in its second-level cache
+constexpr int64_t kTasksPerThread = 4;      // dynamic chunks: a disturbed thread takes fewer
+constexpr int64_t kAheadMemory = 4096;      // bytes to prefetch ahead where weights come from memory,
+constexpr int64_t kAheadCache = 1024;       // and from the second-level cache
+
+// M rows as tiles of nearly equal height, none above `most`.
+struct Tiles {
+  int64_t rows;
+  int64_t count;
+
+  Tiles(int64_t m, int64_t most) : rows(m), count((m + most - 1) / most) {}
+  int64_t begin(int64_t tile) const {
+    int64_t extra = rows % count;
+    return tile * (rows / count) + (tile < extra ? tile : extra);
+  }
+  int size(int64_t tile) const { return static_cast<int>(begin(tile + 1) - begin(tile)); }
+};
+
+struct LinearCall {
+  const OpCall& call;
+  const Tensor& x;
+  const PackedMatrix& w;
+  const Tensor& y;
+  const Tensor* bias;
+  Activation act;
+  Tiles tiles;
+  int64_t panels;
+
+  LinearCall(const OpCall& c, int64_t tile_rows)
+      : call(c),
+        x(c.in[0]),
+        w(*c.in[1].packed),
+        y(c.out[0]),
+        bias(c.inputs > 2 && c.in[2].present() ? &c.in[2] : nullptr),
+        act(activation_of(*c.attrs, "act")),
+        tiles(rows_of(x), tile_rows),
+        panels(panels_of(w.n)) {}
+
+  // Adds the bias, applies the activation and stores the tile's rows; sums [mr][width].
+  __attribute__((noinline)) void finish(const float* sums, int64_t row, int mr, int64_t column, int64_t width) const {
+    int64_t count = w.n - column < width ? w.n - column : width;
+    for (int i = 0; i < mr; i++) {
+      const float* from = sums + i * width;
+      float* to = row_at(y, row + i) + column;
+      for (int64_t j = 0; j < count; j += kLanes) {
+        Vec v = load(from + j);
+        int lanes = static_cast<int>(count - j < kLanes ? count - j : kLanes);
+        if (bias != nullptr) v = v + load_bias(column + j, lanes);
+        v = activate(act, v);
+        store_some(to + j, v, lanes);
+      }
+    }
+  }
+
+  Vec load_bias(int64_t at, int lanes) const {
+    Vec v = zero();
+    with_plain(*bias, at, [&](auto dtype, auto* from) { v = load_some<decltype(dtype)>(from, lanes); });
+    return v;
+  }
+
+  // block(tile, end, first, last) for tiles [tile, end) against panels [first, last), on all threads.
+  template <class F>
+  void distribute(int64_t panel_bytes, const F& block) const {
+    int64_t wanted = call.pool->threads() * kTasksPerThread;
+    int64_t chunk = kChunkBytes / (panel_bytes > 0 ? panel_bytes : 1);
+    if (chunk > panels / wanted) chunk = panels / wanted;
+    if (chunk < 1) chunk = 1;
+    int64_t chunks = (panels + chunk - 1) / chunk;
+    int64_t splits = chunks >= wanted ? 1 : (wanted + chunks - 1) / chunks;
+    if (splits > tiles.count) splits = tiles.count;
+    call.pool->parallel_for(chunks * splits, [&](int64_t task, int) {
+      int64_t first = task / splits * chunk;
+      int64_t last = first + chunk < panels ? first + chunk : panels;
+      int64_t split = task % splits;
+      block(tiles.count * split / splits, tiles.count * (split + 1) / splits, first, last);
+    });
+  }
+};
+
+}  // namespace OCELLI_ISA_NS
+}  // namespace cpu
+}  // namespace ocelli

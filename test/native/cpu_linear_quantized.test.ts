@@ -1,0 +1,160 @@
+/** linear with weights in blocks of 32: exact sums of quants, so that the reference and every set differ by the rounding of block sums alone. */
+import type { NativeTensor, WeightFormat } from '../../dist/native';
+import { eps, expectNear, expectSameBits, expectSameRows, f32, isas, native, out, seeded } from './kernels';
+
+const formats = ['i8', 'i4', 'i8_rows', 'i4_rows'] as const;
+
+function linear(
+  backend: string,
+  x: NativeTensor,
+  w: NativeTensor,
+  format: WeightFormat,
+  options: { threads?: number; act?: string; bias?: NativeTensor } = {},
+): NativeTensor {
+  const shape = [...x.shape.slice(0, -1), w.shape[0]!];
+  const attrs: Record<string, string> = options.act ? { act: options.act } : {};
+  return native.runOp(backend, 'linear', [x, w, options.bias ?? null], out(shape), attrs, {
+    packed: format,
+    threads: options.threads ?? 2,
+  })[0]!;
+}
+
+const floats = (t: NativeTensor): Float32Array => t.data as Float32Array;
+const norm = (data: Float32Array, row: number, width: number): number =>
+  Math.hypot(...data.subarray(row * width, (row + 1) * width));
+
+function rows(x: NativeTensor, first: number, count: number): NativeTensor {
+  const width = x.shape[1]!;
+  return f32([count, width], floats(x).subarray(first * width, (first + count) * width));
+}
+
+/** x and its quants of block 32 or of the row: as core/quantize.h says, in float64. */
+function roundTrip(x: Float32Array, width: number, block: number): Float32Array {
+  const result = new Float32Array(x.length);
+  for (let row = 0; row < x.length; row += width) {
+    for (let at = row; at < row + width; at += block) {
+      const part = x.subarray(at, Math.min(at + block, row + width));
+      const most = Math.max(...part.map(Math.abs));
+      part.forEach((v, i) => (result[at + i] = most === 0 ? 0 : (Math.round((v / most) * 127) * most) / 127));
+    }
+  }
+  return result;
+}
+
+describe.each(isas)('quantised linear on %s', (isa) => {
+  test.each(formats)('%s: the reference but for the rounding of block sums', (format) => {
+    // Panels are 32, 16 or 8 columns, tiles 6 or 2 rows; 1, 31 and 33 of k end within a block.
+    for (const [m, n, k] of [
+      [1, 33, 1],
+      [13, 31, 31],
+      [6, 32, 64],
+      [7, 65, 129],
+      [3, 9, 515],
+    ] as const) {
+      const [x, w] = [seeded([m, k], 7 * m + k), seeded([n, k], 11 * n + k)];
+      const bound = (index: number): number => {
+        const [i, j] = [Math.floor(index / n), index % n];
+        // Each of the block sums rounds twice and joins a chain; in four bits, parts of twice the size cancel.
+        return 8 * eps * (Math.ceil(k / 32) + 4) * (norm(floats(x), i, k) * norm(floats(w), j, k) + 1e-3);
+      };
+      expectNear(linear(isa, x, w, format), linear('ref', x, w, format), bound, `${format} [${m}, ${n}, ${k}]`);
+    }
+  });
+
+  test.each(formats)('%s: a row has the same bits among 1 to 20 rows', (format) => {
+    const [w, bias, x] = [seeded([70, 67], 3), seeded([70], 4), seeded([20, 67], 5)];
+    const all = linear(isa, x, w, format, { bias, act: 'silu' });
+    for (let m = 1; m <= 20; m++) {
+      const first = linear(isa, rows(x, 0, m), w, format, { bias, act: 'silu', threads: 1 + (m % 2) });
+      expectSameRows(first, 0, all, 0, m * 70, `the first ${m} rows`);
+      expectSameRows(
+        linear(isa, rows(x, m - 1, 1), w, format, { bias, act: 'silu' }),
+        0,
+        all,
+        (m - 1) * 70,
+        70,
+        'alone',
+      );
+    }
+  });
+
+  test.each(formats)('%s: the largest quants everywhere do not saturate', (format) => {
+    // Every product of bytes is 127 x 127 or its negative: pairs of them are what 16 bits just hold.
+    const [m, n, k] = [3, 40, 256];
+    for (const sign of [1, -1]) {
+      const x = f32([m, k], new Float32Array(m * k).fill(sign));
+      const w = f32(
+        [n, k],
+        Float32Array.from({ length: n * k }, (_, i) => (i % 64 === 63 ? -0.5 : 0.5)),
+      );
+      const expected = sign * (k * 0.5 - 2 * 0.5 * (k / 64));
+      for (const v of floats(linear(isa, x, w, format))) expect(Math.abs(v - expected)).toBeLessThan(0.003 * k);
+    }
+  });
+
+  test.each(formats)('%s: zeros are zero; what is not finite makes its row NaN and no other', (format) => {
+    const w = seeded([35, 64], 8);
+    expect([...floats(linear(isa, f32([2, 64], new Float32Array(128)), w, format))]).toEqual(new Array(70).fill(0));
+    for (const bad of [NaN, Infinity, -Infinity]) {
+      const x = seeded([3, 64], 9);
+      floats(x)[64 + 40] = bad;
+      const found = floats(linear(isa, x, w, format));
+      found.forEach((v, i) => expect(Number.isNaN(v)).toBe(i >= 35 && i < 70));
+    }
+  });
+
+  test.each(formats)('%s: one thread or two, again', (format) => {
+    const [w, x] = [seeded([600, 512], 6, 0.05), seeded([30, 512], 7)];
+    const once = linear(isa, x, w, format, { threads: 1 });
+    expectSameBits(linear(isa, x, w, format), once, 'two threads');
+    expectSameBits(linear(isa, x, w, format), once, 'again');
+  });
+});
+
+test.each(formats)('%s: the reference is within half a quant of each factor', (format) => {
+  const [m, n, k] = [5, 40, 320];
+  const [x, w] = [seeded([m, k], 1), seeded([n, k], 2)];
+  const found = floats(linear('ref', x, w, format));
+  // Activations as they are quantised; what is left is the weights' error, of unit roots a block.
+  const quants = f32([m, k], roundTrip(floats(x), k, format.endsWith('rows') ? k : 32));
+  const exact = floats(linear('ref', quants, w, 'f32'));
+  let [error, size] = [0, 0];
+  found.forEach((v, i) => {
+    error += (v - exact[i]!) ** 2;
+    size += exact[i]! ** 2;
+  });
+  // Uniform rounding of normal weights with outliers: 1/127 or 1/15 of a block's range, over the root of twelve.
+  expect(Math.sqrt(error / size)).toBeLessThan(format.startsWith('i8') ? 0.02 : 0.2);
+  expect(Math.sqrt(error / size)).toBeGreaterThan(format.startsWith('i8') ? 1e-4 : 1e-2);
+});
+
+/** A block of the grids that GGUF files quantise to, as their exact values. */
+const grids = {
+  // Scales that float16 has; the largest quant is there, as whoever wrote the file divided by it.
+  'Q8_0 in i8': ['i8', (i: number) => (i === 5 ? -127 : ((i * 37) % 255) - 127) * 0.01171875],
+  'Q4_1 in i4': ['i4', (i: number) => ((i * 7) % 16) * 0.0458984375 - 0.203125],
+  // Without its topmost quant: the grid from the smallest to the largest weight would be another.
+  'Q4_0 in i4': ['i4', (i: number) => (((i * 7) % 14) - 8) * -0.0458984375],
+} as const;
+
+test.each(Object.entries(grids))('%s: weights keep their values', (_name, [format, value]) => {
+  const [n, k] = [4, 64];
+  const w = f32(
+    [n, k],
+    Float32Array.from({ length: n * k }, (_, i) => value(i % 32)),
+  );
+  // One activation of 1 at a time reads one weight: its quant is 127, its scale 1/127.
+  const x = f32(
+    [k, k],
+    Float32Array.from({ length: k * k }, (_, i) => (i % (k + 1) === 0 ? 1 : 0)),
+  );
+  for (const backend of ['ref', ...isas]) {
+    const found = floats(linear(backend, x, w, format));
+    for (let i = 0; i < k; i++)
+      for (let j = 0; j < n; j++) {
+        // Scale, least and their sum round once each, of numbers up to a block's range.
+        const error = Math.abs(found[i * n + j]! - floats(w)[j * k + i]!);
+        expect(error).toBeLessThan(8 * eps * 1.5);
+      }
+  }
+});
