@@ -10,6 +10,7 @@ namespace OCELLI_ISA_NS {
 // Packed i8 weights are q + kWeightBias, as unsigned bytes.
 #if defined(OCELLI_ISA_avx512)
 constexpr int kWeightBias = 128;
+constexpr int kGroupsUnrolled = 8;
 constexpr int kQuantRows = 6;  // 12 sums of f32 and 12 of int32, of 32 registers
 
 inline Int load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
@@ -27,6 +28,7 @@ inline Vec to_float(Int v) { return _mm512_cvtepi32_ps(v); }
 
 #elif defined(OCELLI_ISA_avx2)
 constexpr int kWeightBias = 0;
+constexpr int kGroupsUnrolled = 1;  // more are loaded ahead of their use, into registers that are not there
 constexpr int kQuantRows = 2;
 
 inline Int load_bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
@@ -50,6 +52,7 @@ inline Vec to_float(Int v) { return _mm256_cvtepi32_ps(v); }
 
 #elif defined(OCELLI_ISA_baseline)
 constexpr int kWeightBias = 0;
+constexpr int kGroupsUnrolled = 1;  // more are loaded ahead of their use, into registers that are not there
 constexpr int kQuantRows = 2;
 
 inline Int load_bytes(const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
@@ -73,6 +76,7 @@ inline Vec to_float(Int v) { return _mm_cvtepi32_ps(v); }
 
 #else  // NEON with dotprod
 constexpr int kWeightBias = 0;
+constexpr int kGroupsUnrolled = 8;
 constexpr int kQuantRows = 6;
 
 inline Int load_bytes(const uint8_t* p) { return vreinterpretq_s32_u8(vld1q_u8(p)); }

@@ -123,7 +123,7 @@ struct Quantized : LinearCall {
         }
       };
       constexpr int kHalf = kNR * 2;  // bytes of half a group's columns
-#pragma GCC unroll 8
+#pragma GCC unroll kGroupsUnrolled
       for (int g = 0; g < (kFour ? 4 : 8); g++) {
         Int left = load_bytes(b + g * 2 * kHalf);
         Int right = load_bytes(b + g * 2 * kHalf + kHalf);
