@@ -56,6 +56,8 @@ export interface ModelOptions {
   names: Record<string, string>;
   /** Checkpoint tensor name -> heads whose rows come in rope pairs, as llama.cpp stores q and k of Llama. */
   pairedHeads?: Record<string, number>;
+  /** Checkpoint tensor name -> [rows, columns]: stored as such matrices, read transposed. */
+  transposed?: Record<string, readonly [rows: number, columns: number]>;
   /** Of linear weights. */
   format: WeightFormat;
   /** Of plain tensors that are not taken from the mapping. */
@@ -163,7 +165,8 @@ export interface EngineRequest {
   promptTokenIds: Int32Array;
   /** [positionAxes * T]; absent: 0..T-1. */
   positions?: Int32Array;
-  positionDelta: number;
+  /** [positionAxes], added to the index of each generated token; the least int32: the axis stays 0. Absent: 0. */
+  positionDelta?: Int32Array;
   items: EngineItem[];
   /** start, length pairs that no chunk border may cut. */
   atomicSpans?: Int32Array;

@@ -243,7 +243,7 @@ std::shared_ptr<Request> to_request(const Napi::Object& object) {
   request->id = field(object, "id", 0, INT32_MAX);
   request->prompt = to_ids(object.Get("promptTokenIds"), "promptTokenIds");
   request->positions = to_ids(object.Get("positions"), "positions");
-  request->position_delta = field(object, "positionDelta", INT32_MIN, INT32_MAX);
+  request->position_delta = to_ids(object.Get("positionDelta"), "positionDelta");
   request->priority = field(object, "priority", INT32_MIN, INT32_MAX);
   request->atomic = to_ranges(object.Get("atomicSpans"), "atomicSpans");
   request->salt = to_digest(object.Get("cacheSalt"), "cacheSalt");

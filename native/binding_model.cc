@@ -57,6 +57,14 @@ WeightPlaces to_places(Napi::Object options) {
   if (!options.Get("names").IsUndefined()) places.names = to_string_map(options.Get("names"), "names");
   if (!options.Get("pairedHeads").IsUndefined())
     places.paired_heads = to_integer_map(options.Get("pairedHeads"), "pairedHeads");
+  if (!options.Get("transposed").IsUndefined()) {
+    Napi::Object transposed = to_object(options.Get("transposed"), "transposed");
+    Napi::Array keys = transposed.GetPropertyNames();
+    for (uint32_t i = 0; i < keys.Length(); i++) {
+      std::string key = to_string(keys.Get(i), "transposed");
+      places.transposed[key] = to_shape(transposed.Get(key), "transposed." + key);
+    }
+  }
   return places;
 }
 

@@ -51,6 +51,22 @@ const qwen3 = {
 
 const qwenVision = { num_heads: 16, in_channels: 3, spatial_merge_size: 2, temporal_patch_size: 2 };
 
+const gemma = {
+  ...decoder,
+  vocab_size: 256000,
+  hidden_size: 2304,
+  intermediate_size: 9216,
+  num_hidden_layers: 26,
+  num_attention_heads: 8,
+  num_key_value_heads: 4,
+  head_dim: 256,
+  hidden_act: 'gelu_pytorch_tanh',
+  max_position_embeddings: 8192,
+  query_pre_attn_scalar: 256,
+  sliding_window: 4096,
+  tie_word_embeddings: true,
+};
+
 const llava = {
   image_token_index: 32000,
   projector_hidden_act: 'gelu',
@@ -98,6 +114,52 @@ const defaultsByType: Readonly<Record<string, JsonObject>> = {
   qwen3,
   qwen2_5_vl_text: qwen2VlText,
   qwen3_vl_text: { ...qwen3, max_position_embeddings: 128000, rope_theta: 5000000 },
+  phi3: {
+    ...decoder,
+    vocab_size: 32064,
+    hidden_size: 3072,
+    intermediate_size: 8192,
+    max_position_embeddings: 4096,
+    original_max_position_embeddings: 4096,
+    rms_norm_eps: 1e-5,
+  },
+  smollm3: {
+    ...decoder,
+    vocab_size: 128256,
+    hidden_size: 2048,
+    intermediate_size: 11008,
+    num_hidden_layers: 36,
+    num_attention_heads: 16,
+    num_key_value_heads: 4,
+    max_position_embeddings: 32768,
+    rope_theta: 2000000,
+    tie_word_embeddings: true,
+    attention_bias: false,
+    mlp_bias: false,
+    use_sliding_window: false,
+  },
+  gemma: {
+    ...gemma,
+    hidden_size: 3072,
+    intermediate_size: 24576,
+    num_hidden_layers: 28,
+    num_attention_heads: 16,
+    num_key_value_heads: 16,
+  },
+  gemma2: {
+    ...gemma,
+    sliding_window_pattern: 2,
+    attn_logit_softcapping: 50,
+    final_logit_softcapping: 30,
+  },
+  gemma3_text: {
+    ...gemma,
+    vocab_size: 262208,
+    max_position_embeddings: 131072,
+    rope_theta: 1000000,
+    rope_local_base_freq: 10000,
+    sliding_window_pattern: 6,
+  },
   clip_vision_model: {
     hidden_size: 768,
     intermediate_size: 3072,

@@ -114,9 +114,17 @@ function completeText(raw: JsonObject, prefix: string): JsonObject {
   return Object.assign(config, completeRope(raw, defaults, prefix));
 }
 
+/** Where layers differ (Gemma 3), rope_parameters has an entry for each kind; local ones need no more than their theta. */
+function ropeParameters({ rope_parameters: given }: JsonObject): unknown {
+  if (!isObject(given) || !isObject(given.full_attention)) return given;
+  const local = given.sliding_attention;
+  const theta = isObject(local) ? local.rope_theta : undefined;
+  return { ...given.full_attention, ...(theta === undefined ? {} : { rope_local_base_freq: theta }) };
+}
+
 /** rope_theta and rope_scaling, or both in rope_parameters (transformers 5). Given twice they must agree. */
 function completeRope(raw: JsonObject, defaults: JsonObject, prefix: string): JsonObject {
-  const parameters = raw.rope_parameters;
+  const parameters = ropeParameters(raw);
   if (parameters !== undefined && parameters !== null && !isObject(parameters)) {
     throw configError(`${prefix}rope_parameters`, 'an object', parameters);
   }
@@ -139,7 +147,8 @@ function completeRope(raw: JsonObject, defaults: JsonObject, prefix: string): Js
   let scaling = raw.rope_scaling ?? undefined;
   if (scaling !== undefined && !isObject(scaling)) throw configError(`${prefix}rope_scaling`, 'an object', scaling);
   if (isObject(parameters)) {
-    const { rope_theta: _theta, partial_rotary_factor: partial, ...rest } = parameters;
+    const { rope_theta: _theta, partial_rotary_factor: partial, rope_local_base_freq: local, ...rest } = parameters;
+    if (typeof local === 'number') config.rope_local_base_freq = local;
     if (typeof partial === 'number') config.partial_rotary_factor = partial;
     if (typeof rest.rope_type === 'string' && rest.rope_type !== 'default') {
       const given = isObject(scaling) ? (scaling.rope_type ?? scaling.type) : undefined;
@@ -153,8 +162,23 @@ function completeRope(raw: JsonObject, defaults: JsonObject, prefix: string): Js
       scaling = rest;
     } else if (rest.mrope_section !== undefined) scaling ??= rest;
   }
-  config.rope_scaling = scaling ?? null;
+  config.rope_scaling = isObject(scaling)
+    ? completeScaling(scaling, raw, raw.max_position_embeddings ?? defaults.max_position_embeddings)
+    : null;
   return config;
+}
+
+/** The lengths that a scaling stretches from and to; older files keep them beside it, and spell longrope su. */
+function completeScaling(scaling: JsonObject, raw: JsonObject, longest: unknown): JsonObject {
+  const type = scaling.rope_type ?? scaling.type;
+  if (type !== 'yarn' && type !== 'longrope' && type !== 'su') return scaling;
+  const original = raw.original_max_position_embeddings ?? longest;
+  return {
+    ...(original === undefined ? {} : { original_max_position_embeddings: original }),
+    ...(longest === undefined ? {} : { max_position_embeddings: longest }),
+    ...scaling,
+    rope_type: type === 'su' ? 'longrope' : type,
+  };
 }
 
 function completeVision(raw: JsonObject, prefix: string): JsonObject {

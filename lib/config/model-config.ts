@@ -153,7 +153,7 @@ function dtypeOf(option: 'auto' | ModelDType, config: JsonObject, textConfig: Js
   throw configError('torch_dtype', "'float32', 'bfloat16' or 'float16'", stored, 'Choose one with the option dtype.');
 }
 
-/** Positions that the model was trained for, times what linear and dynamic scaling stretch them by. */
+/** Positions that the model was trained for, times what linear scaling and YaRN stretch them by. */
 function maxModelLen(option: number | undefined, textConfig: JsonObject): number {
   const positions = textConfig.max_position_embeddings;
   if (typeof positions !== 'number') {
@@ -163,7 +163,8 @@ function maxModelLen(option: number | undefined, textConfig: JsonObject): number
   const scaling = textConfig.rope_scaling;
   const type = isObject(scaling) ? (scaling.rope_type ?? scaling.type) : undefined;
   const factor = isObject(scaling) && type === 'linear' && typeof scaling.factor === 'number' ? scaling.factor : 1;
-  const longest = Math.floor(positions * factor);
+  const stretched = isObject(scaling) && type === 'yarn' ? yarnLength(scaling) : 0;
+  const longest = Math.max(stretched, Math.floor(positions * factor));
   if (option === undefined) return longest;
   if (option <= longest) return option;
   throw new OcelliError(
@@ -173,4 +174,9 @@ function maxModelLen(option: number | undefined, textConfig: JsonObject): number
       details: { option: 'maxModelLen', maximum: longest },
     },
   );
+}
+
+/** Some files name the length before the stretch, some the one behind it, as max_position_embeddings. */
+function yarnLength({ factor, original_max_position_embeddings: original }: JsonObject): number {
+  return typeof factor === 'number' && typeof original === 'number' ? Math.floor(original * factor) : 0;
 }

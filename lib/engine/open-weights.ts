@@ -5,7 +5,7 @@ import { resolveWeightNames, type TracedModel } from '../nn';
 
 export interface OpenedWeights {
   checkpoint: CheckpointHandle;
-  places: Required<Pick<ModelOptions, 'names' | 'pairedHeads'>>;
+  places: Required<Pick<ModelOptions, 'names' | 'pairedHeads' | 'transposed'>>;
 }
 
 export async function openWeights(
@@ -19,5 +19,6 @@ export async function openWeights(
   const programs = [traced.text, ...traced.encoders.flatMap((e) => e.program ?? [])];
   const names = resolveWeightNames(programs, stored, traced.weightNames);
   for (const [part, name] of Object.entries(names)) names[part] = spelled?.get(name) ?? name;
-  return { checkpoint, places: { names, pairedHeads } };
+  const transposed = Object.fromEntries(Object.entries(traced.transposed).map(([part, matrix]) => [names[part]!, matrix]));
+  return { checkpoint, places: { names, pairedHeads, transposed } };
 }

@@ -2,13 +2,15 @@
 import { OcelliError } from '../errors';
 import { kindOf } from '../config/json-file';
 import type { MultiModalData } from '../multimodal';
-import type { Tokenizer } from '../tokenizer';
+import type { Segment, Tokenizer } from '../tokenizer';
 import { noTokenizer } from './submission';
 import type { ChatOptions, ContentPart, Media, Message, Prompt } from './types';
 
 export interface TokenizedPrompt {
   promptTokenIds: readonly number[];
   prompt?: string;
+  /** The same in parts: special tokens and the text between them. */
+  segments?: readonly Segment[];
   multiModalData?: MultiModalData;
   mmProcessorKwargs?: Record<string, unknown>;
   /** False: pictures came in messages; local paths need allowedLocalMediaPath. */
@@ -36,7 +38,8 @@ export function tokenizePrompt(tokenizer: Tokenizer | undefined, prompt: Prompt)
 
 function fromText(tokenizer: Tokenizer | undefined, prompt: string, media: Media): TokenizedPrompt {
   if (!tokenizer) throw noTokenizer('a text prompt');
-  return { promptTokenIds: tokenizer.encode(prompt), prompt, ...mediaOf(media), trusted: true };
+  const segments = tokenizer.segments(prompt);
+  return { promptTokenIds: tokenizer.encodeSegments(segments), prompt, segments, ...mediaOf(media), trusted: true };
 }
 
 function fromIds(ids: readonly unknown[], media: Media): TokenizedPrompt {
@@ -86,7 +89,7 @@ export async function tokenizeMessages(
     content: typeof content === 'string' ? content : content.map((part) => templatePart(part, images)),
   }));
   const { chatTemplate, addGenerationPrompt, tools, templateVariables: variables } = options;
-  const { ids, text } = await tokenizer.renderChat(
+  const { ids, text, segments } = await tokenizer.renderChat(
     rendered,
     {
       ...(chatTemplate === undefined ? {} : { chatTemplate }),
@@ -99,6 +102,7 @@ export async function tokenizeMessages(
   return {
     promptTokenIds: ids,
     prompt: text,
+    segments,
     ...(images.length > 0 ? { multiModalData: { image: images as never } } : {}),
     trusted: false,
   };

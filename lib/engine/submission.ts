@@ -53,14 +53,13 @@ export class Submission {
       trusted: prompt.trusted,
       ...(signal ? { signal } : {}),
     });
-    const inputs = this.tokenizeSegments(
-      await INPUT_REGISTRY.processInput(config, {
-        promptTokenIds: prompt.promptTokenIds,
-        ...(prompt.prompt === undefined ? {} : { prompt: prompt.prompt }),
-        ...(Object.keys(data).length > 0 ? { multiModalData: data } : {}),
-        ...(prompt.mmProcessorKwargs ? { mmProcessorKwargs: prompt.mmProcessorKwargs } : {}),
-      }),
-    );
+    const inputs = await processInput(config, this.ctx.tokenizer, {
+      promptTokenIds: prompt.promptTokenIds,
+      ...(prompt.prompt === undefined ? {} : { prompt: prompt.prompt }),
+      ...(prompt.segments ? { segments: prompt.segments } : {}),
+      ...(Object.keys(data).length > 0 ? { multiModalData: data } : {}),
+      ...(prompt.mmProcessorKwargs ? { mmProcessorKwargs: prompt.mmProcessorKwargs } : {}),
+    });
     this.checkLength(inputs.promptTokenIds);
     const placeholders: Record<string, number> = {};
     for (const [modality, id] of Object.entries(traced.placeholderTokenIds)) {
@@ -110,18 +109,6 @@ export class Submission {
     );
   }
 
-  /** Families that expand text before it is tokenized hand back text. */
-  private tokenizeSegments(inputs: LLMInputs): LLMInputs {
-    const { segments, ...rest } = inputs;
-    if (!segments) return inputs;
-    const { tokenizer } = this.ctx;
-    if (!tokenizer) throw noTokenizer('the segments of an input processor');
-    const promptTokenIds = segments.flatMap(({ text, trusted }) =>
-      tokenizer.encode(text, { addSpecialTokens: false, allowSpecial: trusted }),
-    );
-    return { ...rest, promptTokenIds, prompt: segments.map((s) => s.text).join('') };
-  }
-
   /** Picture k owns the next placeholders of its modality, as many as it has rows. */
   private place(
     ids: readonly number[],
@@ -168,23 +155,26 @@ export class Submission {
   private positions(
     ids: readonly number[],
     places: readonly { item: EncodableItem; ranges: [number, number][] }[],
-  ): { positions?: Int32Array; positionDelta: number } {
+  ): { positions?: Int32Array; positionDelta?: Int32Array } {
     const { config, traced } = this.ctx;
     const hooks = config.modelClass as unknown as ModelHooksOfClass;
-    if (!hooks.positions || places.length === 0) return { positionDelta: 0 };
     const items: PlacedItem[] = places.map(({ item: { modality, tensors }, ranges }) => ({
       modality,
       tensors,
       ranges,
     }));
-    const { positions, delta } = hooks.positions(new InputContext(config), ids, items);
-    if (positions.length !== traced.positionAxes * ids.length || !Number.isSafeInteger(delta)) {
-      throw new OcelliError(
-        'ERR_POSITIONS',
-        `Expected ${traced.positionAxes} x ${ids.length} positions and an integer delta from ${config.architecture}.positions but received ${positions.length} and ${delta}`,
-      );
-    }
-    return { positions, positionDelta: delta };
+    const placement = hooks.positions?.(new InputContext(config), ids, items);
+    if (!placement) return {};
+    const axes = traced.positionAxes;
+    const { positions, delta } = placement;
+    const deltas = typeof delta === 'number' ? new Array<number>(axes).fill(delta) : delta;
+    const fits = deltas.length === axes && deltas.every((d) => d === null || Number.isSafeInteger(d));
+    if (positions.length === axes * ids.length && fits)
+      return { positions, positionDelta: Int32Array.from(deltas, (d) => d ?? stillAxis) };
+    throw new OcelliError(
+      'ERR_POSITIONS',
+      `Expected ${axes} x ${ids.length} positions and an integer delta from ${config.architecture}.positions but received ${positions.length} and ${String(delta)}`,
+    );
   }
 
   private sampling(s: ResolvedSampling): EngineSampling {
@@ -237,6 +227,30 @@ export class Submission {
     return createHash('sha256').update(`${seed}:${this.seeded++}`).digest().readBigUInt64LE();
   }
 }
+
+/**
+ * The registered input processor on one prompt. What it hands back in other parts than it was given is tokenized from them. The
+ * golden tests process their prompts by it too.
+ */
+export async function processInput(
+  config: ModelConfig,
+  tokenizer: Tokenizer | undefined,
+  given: LLMInputs,
+): Promise<LLMInputs> {
+  const inputs = await INPUT_REGISTRY.processInput(config, given);
+  const { segments } = inputs;
+  if (!segments || segments === given.segments) return inputs;
+  const promptTokenIds = tokenizer
+    ? tokenizer.encodeSegments(segments)
+    : segments.flatMap((s) => {
+        if ('text' in s && s.text !== '') throw noTokenizer('the text of an input processor');
+        return 'text' in s ? [] : s.ids;
+      });
+  return { ...inputs, promptTokenIds };
+}
+
+/** What the engine reads as: this axis stays at 0. */
+const stillAxis = -(2 ** 31);
 
 function engineItem(item: EncodableItem, ranges: readonly (readonly [number, number])[]): EngineItem {
   return {

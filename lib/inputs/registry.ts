@@ -11,6 +11,7 @@ import type { ModelClass, RegistryModelConfig } from '../config/model-class';
 import { ClassHooks } from '../multimodal/plugin';
 import type { MultiModalData } from '../multimodal/types';
 import type { MultiModalRegistry } from '../multimodal/registry';
+import type { Segment } from '../tokenizer';
 import { InputContext } from './context';
 
 type Awaitable<T> = T | Promise<T>;
@@ -25,8 +26,11 @@ export interface LLMInputs {
   mmProcessorKwargs?: Readonly<Kwargs>;
   /** start, length pairs of ids that attend both ways and no chunk border may cut. */
   atomicSpans?: readonly (readonly [number, number])[];
-  /** In place of ids: text whose trusted segments may spell special tokens (families that expand text before tokenizing). */
-  segments?: readonly { text: string; trusted: boolean }[];
+  /**
+   * The prompt in parts, where there was text: special tokens as ids, the text between them. A processor that hands back other parts than
+   * it was given has the prompt tokenized from them (families that expand text before it is tokenized).
+   */
+  segments?: readonly Segment[];
 }
 
 /** What profiling feeds: ids of the longest prompt with the most expensive items. */

@@ -27,8 +27,8 @@ export interface PlacedItem extends MappedItem {
 export interface PromptPositions {
   /** [axes, T], row-major. */
   positions: Int32Array;
-  /** Added to the index of each generated token, on every axis. */
-  delta: number;
+  /** Added to the index of each generated token, on every axis or on each its own; null: the axis stays at 0. */
+  delta: number | readonly (number | null)[];
 }
 
 export interface ModelHooksOfClass {
@@ -37,6 +37,10 @@ export interface ModelHooksOfClass {
    * symbols. The result is merged with the item's tensors; names that `static inputs` does not declare are dropped.
    */
   prepare?(ctx: InputContext, item: MappedItem): Record<string, Tensor>;
-  /** Positions of a prompt with items; without this hook (or for a prompt without items) they are 0, 1, 2 ... on every axis. */
-  positions?(ctx: InputContext, promptTokenIds: readonly number[], items: readonly PlacedItem[]): PromptPositions;
+  /** Positions of a prompt; without this hook, or where it has nothing to say, they are 0, 1, 2 ... on every axis. */
+  positions?(
+    ctx: InputContext,
+    promptTokenIds: readonly number[],
+    items: readonly PlacedItem[],
+  ): PromptPositions | undefined;
 }

@@ -5,6 +5,7 @@ import { isTensor, type Tensor } from '../media/tensor';
 import { isRawImage, type RawImage } from '../media/types';
 import { MULTIMODAL_REGISTRY } from '../multimodal';
 import { repeatAndPadPlaceholderTokens } from '../multimodal/placeholders';
+import type { Segment } from '../tokenizer';
 
 export function blackImage(width: number, height: number): RawImage {
   return { width, height, channels: 3, data: new Uint8Array(width * height * 3) };
@@ -26,55 +27,113 @@ export function dummyImages(
   };
 }
 
-/** How many rows the items of a family have, whatever they are given as. */
-export interface ImageRows {
+/** A part of what stands in a picture's place. `glue` is plain text that becomes one with the text beside it, as if it had been written there. */
+export type Piece = Segment | { glue: string };
+
+/** What is known of the items of a family, whatever they are given as. P: what a picture's place in the prompt depends on. */
+export interface ImageRows<P = number> {
+  /** What stands for a picture in the prompt as it is written. */
   placeholderTokenId: number;
-  /** Of the text model: embeddings must be as wide. */
+  /** Of a feature row: embeddings must be as wide. */
   width: number;
-  ofPicture(picture: RawImage): number;
-  /** Of a picture that a processor has mapped already: the keyword tensors of one item. */
-  ofMapped(tensors: Readonly<Record<string, Tensor>>): number;
+  ofPicture(picture: RawImage): P;
+  /** Of a picture that a processor has mapped already, or of embeddings beside other tensors: the keyword tensors of one item. */
+  ofMapped(tensors: Readonly<Record<string, Tensor>>): P;
+  /** Of embeddings alone. */
+  ofEmbeds(rows: number): P;
 }
 
 /** Each placeholder becomes as many as its picture has rows. Everything else of the request, its processor kwargs included, stays. */
-export function expandImages(inputs: LLMInputs, rows: ImageRows): LLMInputs {
+export function expandImages(inputs: LLMInputs, rows: Omit<ImageRows, 'ofEmbeds'>): LLMInputs {
   const { placeholderTokenId } = rows;
-  const data = inputs.multiModalData?.image ?? undefined;
-  const images = data === undefined ? [] : MULTIMODAL_REGISTRY.getPlugin('image').items(data);
-  const found = inputs.promptTokenIds.filter((id) => id === placeholderTokenId).length;
-  if (found !== images.length) {
-    throw new OcelliError(
-      'ERR_PLACEHOLDER_COUNT',
-      `Expected one image placeholder (token ${placeholderTokenId}) for each of ${images.length} pictures but the prompt has ${found}`,
-      {
-        hint: 'Write <image> once per picture in the prompt, or use chat, whose template does.',
-        details: { placeholders: found, images: images.length },
-      },
-    );
-  }
-  if (images.length === 0) return inputs;
+  const repeatCount = picturesOf(inputs, {
+    ...rows,
+    ofEmbeds: (count) => count,
+    ofMapped: (tensors) => tensors.imageEmbeds?.shape.at(-2) ?? rows.ofMapped(tensors),
+  });
+  if (repeatCount.length === 0) return inputs;
   // The text stays what the user wrote.
   const [, promptTokenIds] = repeatAndPadPlaceholderTokens(undefined, undefined, inputs.promptTokenIds, {
     placeholderTokenId,
-    repeatCount: images.map((image, index) => rowsOf(image, index, rows)),
+    repeatCount,
   });
   return { ...inputs, promptTokenIds };
 }
 
-function rowsOf(image: unknown, index: number, rows: ImageRows): number {
-  const details = { index };
-  if (isTensor(image)) return embeddingRows(image, rows.width, index);
+/** Each placeholder becomes what `write` says: ids and text around them, which is tokenized with the text beside it. */
+export function writeImages<P>(
+  inputs: LLMInputs,
+  rows: ImageRows<P>,
+  write: (picture: P) => readonly Piece[],
+): LLMInputs {
+  const pictures = picturesOf(inputs, rows);
+  if (pictures.length === 0) return inputs;
+  const given = inputs.segments ?? [{ ids: inputs.promptTokenIds }];
+  let next = 0;
+  const pieces = given.flatMap((segment): readonly Piece[] => {
+    if ('text' in segment || !segment.ids.includes(rows.placeholderTokenId)) return [segment];
+    return segment.ids.flatMap((id) => (id === rows.placeholderTokenId ? write(pictures[next++]!) : [{ ids: [id] }]));
+  });
+  return { ...inputs, segments: glued(pieces) };
+}
+
+function glued(pieces: readonly Piece[]): Segment[] {
+  const segments: Segment[] = [];
+  let before = '';
+  for (const piece of pieces) {
+    const last = segments.at(-1);
+    if ('glue' in piece) {
+      if (last && 'text' in last) segments[segments.length - 1] = { ...last, text: last.text + piece.glue };
+      else before += piece.glue;
+    } else if ('text' in piece) {
+      segments.push({ ...piece, text: before + piece.text });
+      before = '';
+    } else {
+      if (before !== '') segments.push({ text: before, trusted: true });
+      before = '';
+      segments.push(piece);
+    }
+  }
+  return before === '' ? segments : [...segments, { text: before, trusted: true }];
+}
+
+/** What is known of each item. ERR_PLACEHOLDER_COUNT where the prompt has more or fewer placeholders. */
+function picturesOf<P>(inputs: LLMInputs, rows: ImageRows<P>): P[] {
+  const { placeholderTokenId } = rows;
+  const images = imagesOf(inputs);
+  const found = inputs.promptTokenIds.filter((id) => id === placeholderTokenId).length;
+  if (found === images.length) return images.map((image, index) => pictureOf(image, index, rows));
+  throw new OcelliError(
+    'ERR_PLACEHOLDER_COUNT',
+    `Expected one image placeholder (token ${placeholderTokenId}) for each of ${images.length} pictures but the prompt has ${found}`,
+    {
+      hint: 'Write <image> once per picture in the prompt, or use chat, whose template does.',
+      details: { placeholders: found, images: images.length },
+    },
+  );
+}
+
+/** The pictures of a request, each as it was given. */
+export function imagesOf(inputs: LLMInputs): readonly unknown[] {
+  const data = inputs.multiModalData?.image ?? undefined;
+  return data === undefined ? [] : MULTIMODAL_REGISTRY.getPlugin('image').items(data);
+}
+
+function pictureOf<P>(image: unknown, index: number, rows: ImageRows<P>): P {
+  if (isTensor(image)) return rows.ofEmbeds(embeddingRows(image, rows.width, index));
   if (isRawImage(image)) return rows.ofPicture(image);
   if (typeof image !== 'object' || image === null) {
     throw new OcelliError(
       'ERR_IMAGE_TYPE',
       `Expected a decoded picture, embeddings or keyword tensors at index ${index} of multiModalData.image but received ${typeof image}`,
-      { details },
+      { details: { index } },
     );
   }
   const tensors = image as Record<string, Tensor>;
   const { imageEmbeds } = tensors;
-  return isTensor(imageEmbeds) ? embeddingRows(imageEmbeds, rows.width, index) : rows.ofMapped(tensors);
+  if (!isTensor(imageEmbeds)) return rows.ofMapped(tensors);
+  const count = embeddingRows(imageEmbeds, rows.width, index);
+  return Object.keys(tensors).length === 1 ? rows.ofEmbeds(count) : rows.ofMapped(tensors);
 }
 
 const floating: readonly string[] = ['float32', 'bfloat16', 'float16'];

@@ -144,7 +144,8 @@ export class QwenVLForConditionalGeneration extends LlamaForCausalLM implements 
     ctx: InputContext,
     promptTokenIds: readonly number[],
     items: readonly PlacedItem[],
-  ): PromptPositions {
+  ): PromptPositions | undefined {
+    if (items.length === 0) return undefined;
     const config = ctx.getHfConfig<QwenVlConfig>();
     const merge = config.vision_config.spatial_merge_size;
     const length = promptTokenIds.length;

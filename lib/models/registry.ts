@@ -5,10 +5,12 @@ import type { ModelClass } from '../config/model-class';
 import { OcelliError } from '../errors';
 import type { DummyDataFactory, InputProcessor } from '../inputs/registry';
 import { INPUT_REGISTRY, MULTIMODAL_REGISTRY } from '../multimodal';
+import type * as Gemma from './gemma';
 import type * as Llama from './llama';
 import type * as Llava from './llava';
 import type * as LlavaNext from './llava_next';
 import type * as LlavaOnevision from './llava_onevision';
+import type * as Phi3 from './phi3';
 import type * as Qwen25Vl from './qwen2_5_vl';
 import type * as Qwen2Vl from './qwen2_vl';
 import type * as Qwen3Vl from './qwen3_vl';
@@ -27,6 +29,8 @@ type Loader = () => Promise<ModelClass>;
 
 /* eslint-disable @typescript-eslint/no-require-imports -- import() inside CommonJS is an ES import, which test runners' vm contexts refuse */
 const llama: Loader = async () => (require('./llama') as typeof Llama).LlamaForCausalLM;
+const gemma: Loader = async () => (require('./gemma') as typeof Gemma).GemmaForCausalLM;
+const phi3: Loader = async () => (require('./phi3') as typeof Phi3).Phi3ForCausalLM;
 const llava: Loader = async () => (require('./llava') as typeof Llava).LlavaForConditionalGeneration;
 const llavaNext: Loader = async () => (require('./llava_next') as typeof LlavaNext).LlavaNextForConditionalGeneration;
 const llavaOnevision: Loader = async () =>
@@ -41,6 +45,11 @@ const models = new Map<string, Loader>([
   ['MistralForCausalLM', llama],
   ['Qwen2ForCausalLM', llama],
   ['Qwen3ForCausalLM', llama],
+  ['SmolLM3ForCausalLM', llama],
+  ['Phi3ForCausalLM', phi3],
+  ['GemmaForCausalLM', gemma],
+  ['Gemma2ForCausalLM', gemma],
+  ['Gemma3ForCausalLM', gemma],
   ['LlavaForConditionalGeneration', llava],
   ['LlavaNextForConditionalGeneration', llavaNext],
   ['LlavaOnevisionForConditionalGeneration', llavaOnevision],

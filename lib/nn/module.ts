@@ -5,8 +5,15 @@ export class Parameter {
   /** The attribute path, set when the model is walked; a parameter shared by two modules keeps the first. */
   name = '';
 
-  /** @param shape as in the checkpoint */
-  constructor(readonly shape: readonly number[]) {
+  /** Stored as matrices [rows, columns], one after the other, and read transposed. */
+  readonly transposed?: readonly [rows: number, columns: number];
+
+  /** @param shape as in the checkpoint, or as read where the checkpoint has it otherwise */
+  constructor(
+    readonly shape: readonly number[],
+    options: { transposed?: readonly [rows: number, columns: number] } = {},
+  ) {
+    if (options.transposed) this.transposed = options.transposed;
     if (shape.length === 0 || !shape.every((n) => Number.isSafeInteger(n) && n > 0)) {
       throw new OcelliError(
         'ERR_PARAMETER',

@@ -8,8 +8,8 @@ import { tracer, type Attrs } from './tracer';
 import { Value } from './value';
 import { axis, reshape } from './views';
 
-export type Activation = 'gelu' | 'gelu_tanh' | 'quick_gelu' | 'silu' | 'relu';
-const activations: readonly string[] = ['gelu', 'gelu_tanh', 'quick_gelu', 'silu', 'relu'];
+export type Activation = 'gelu' | 'gelu_tanh' | 'quick_gelu' | 'silu' | 'relu' | 'tanh';
+const activations: readonly string[] = ['gelu', 'gelu_tanh', 'quick_gelu', 'silu', 'relu', 'tanh'];
 
 /** An operand: a value, or a parameter of the model read as plain rows. */
 export type Operand = Value | Parameter;

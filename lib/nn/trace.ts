@@ -81,6 +81,8 @@ export interface TracedModel {
   placeholderTokenIds: Readonly<Record<string, number>>;
   /** Rules that lead from parameter names to the names of other checkpoint generations. */
   weightNames: readonly WeightNameRule[];
+  /** Parameters that a checkpoint has the other way round, by name. */
+  transposed: Readonly<Record<string, readonly [rows: number, columns: number]>>;
 }
 
 const reserved = new Set(['T', 'S', 'F']);
@@ -122,7 +124,14 @@ export function traceModel(modelClass: TraceableClass, config: object): TracedMo
     positionAxes: axes,
     placeholderTokenIds: Object.fromEntries(traces.flatMap((t) => [...t.trace.placeholders])),
     weightNames: modelClass.weightNames ?? [],
+    transposed: transposedParameters(model),
   };
+}
+
+function transposedParameters(model: Module): TracedModel['transposed'] {
+  const found: Record<string, readonly [number, number]> = {};
+  for (const [name, { transposed }] of model.namedParameters()) if (transposed) found[name] = transposed;
+  return found;
 }
 
 interface FormTrace {

@@ -17,6 +17,12 @@ export interface EncodeOptions {
   allowSpecial?: boolean;
 }
 
+/**
+ * A part of a prompt: text, in which spellings of special tokens count only where it is trusted, or ids. `outside`: ids that are no part
+ * of the text (BOS of the post-processor), which begins behind them as if they were not there.
+ */
+export type Segment = { text: string; trusted: boolean } | { ids: readonly number[]; outside?: boolean };
+
 export interface DecodeOptions {
   skipSpecialTokens?: boolean;
   /** False joins special tokens to their neighbours; only tokenizers of words have spaces to lose. */
@@ -110,6 +116,32 @@ export class Tokenizer {
     return addSpecialTokens ? [...this.leading, ...ids, ...this.trailing] : ids;
   }
 
+  /** A trusted text in parts: its special tokens as ids, what stands between them as text. */
+  segments(text: string, { addSpecialTokens = true }: { addSpecialTokens?: boolean } = {}): Segment[] {
+    const parts = this.rawMatcher.split(wellFormed(text)).map((s) => segmentOf(s, true));
+    const around = (ids: readonly number[]): Segment[] =>
+      addSpecialTokens && ids.length > 0 ? [{ ids, outside: true }] : [];
+    return [...around(this.leading), ...parts, ...around(this.trailing)];
+  }
+
+  /** Ids of a prompt in parts. */
+  encodeSegments(segments: readonly Segment[]): number[] {
+    const ids: number[] = [];
+    let first = true;
+    for (const segment of segments) {
+      if (!('text' in segment)) {
+        for (const id of segment.ids) ids.push(id);
+        first &&= segment.outside === true;
+      } else if (segment.text !== '') {
+        const whole = wellFormed(segment.text);
+        const stretches = segment.trusted ? this.rawMatcher.split(whole) : [{ text: whole }];
+        for (const id of this.encodeStretches(stretches, segment.trusted, first)) ids.push(id);
+        first = false;
+      }
+    }
+    return ids;
+  }
+
   /** Text of ids; unknown ids are passed over. */
   decode(ids: readonly number[], { skipSpecialTokens = true }: DecodeOptions = {}): string {
     const tokens: string[] = [];
@@ -148,7 +180,7 @@ export class Tokenizer {
     messages: readonly TemplateMessage[],
     options: ChatTemplateOptions = {},
     placeholders: Readonly<Record<string, string>> = {},
-  ): Promise<{ text: string; ids: number[] }> {
+  ): Promise<{ text: string; segments: Segment[]; ids: number[] }> {
     const all = JSON.stringify(messages);
     const marker = unusedCharacter(all);
     const item = unusedCharacter(all + marker);
@@ -159,14 +191,14 @@ export class Tokenizer {
     const broken = contents.length === 0 ? given : given.map((m) => breakSpellings(m, contents, marker));
     // Only the text that flatMessage wrote has this character.
     const rendered = (await this.applyChatTemplate(broken, options)).replaceAll(item, placeholders.image ?? '');
-    const stretches = this.rawMatcher
-      .split(wellFormed(rendered))
-      .map((s) => (s.id === undefined ? { text: s.text.replaceAll(marker, '') } : s));
     // The template writes its own BOS; a stretch that starts the text keeps its prefix rules.
-    return { text: rendered.replaceAll(marker, ''), ids: this.encodeStretches(stretches, false) };
+    const segments = this.rawMatcher
+      .split(wellFormed(rendered))
+      .map((s) => segmentOf(s.id === undefined ? { text: s.text.replaceAll(marker, '') } : s, false));
+    return { text: rendered.replaceAll(marker, ''), segments, ids: this.encodeSegments(segments) };
   }
 
-  private encodeStretches(stretches: readonly Stretch[], normalizedTokens: boolean): number[] {
+  private encodeStretches(stretches: readonly Stretch[], normalizedTokens: boolean, first = true): number[] {
     const ids: number[] = [];
     stretches.forEach((stretch, i) => {
       if (stretch.id !== undefined) {
@@ -178,7 +210,7 @@ export class Tokenizer {
       parts.forEach((part, j) => {
         if (part.id !== undefined) ids.push(part.id);
         else if (part.text !== '') {
-          for (const piece of this.preTokenize([{ text: part.text, first: i === 0 && j === 0 }])) {
+          for (const piece of this.preTokenize([{ text: part.text, first: first && i === 0 && j === 0 }])) {
             for (const id of this.model.encode(piece.text)) ids.push(id);
           }
         }
@@ -280,6 +312,10 @@ function readAdded(value: unknown): AddedToken[] {
       special: t.special === true,
     };
   });
+}
+
+function segmentOf({ id, text }: Stretch, trusted: boolean): Segment {
+  return id === undefined ? { text, trusted } : { ids: [id] };
 }
 
 function tokenContent(value: unknown): string | undefined {

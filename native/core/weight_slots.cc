@@ -44,6 +44,18 @@ bool flattens(const std::vector<int64_t>& found, const std::vector<int64_t>& wan
   return width == wanted[1];
 }
 
+// The matrices fill the tensor, which is of the shape that is read or is one matrix.
+void check_transposed(const Slot& slot, const WeightSource& source, const std::vector<int64_t>& wanted) {
+  const CheckpointTensor& tensor = *source.tensor;
+  const std::vector<int64_t>& matrix = source.transposed;
+  int64_t elements = 1, total = 1;
+  bool fits = matrix.size() == 2 && tensor.plain() && (tensor.shape == wanted || tensor.shape == matrix);
+  for (int64_t n : matrix) fits = fits && n > 0 && !__builtin_mul_overflow(elements, n, &elements);
+  for (int64_t n : wanted) fits = fits && !__builtin_mul_overflow(total, n, &total);
+  if (fits && total % elements == 0 && (tensor.shape == wanted || total == elements)) return;
+  fail_shape(slot, tensor, describe_sizes(wanted) + " in transposed matrices of " + describe_sizes(matrix));
+}
+
 void check_sources(const Slot& slot) {
   int64_t rows = 0;
   for (const WeightSource& source : slot.sources) {
@@ -64,7 +76,10 @@ void check_sources(const Slot& slot) {
       if (__builtin_add_overflow(rows, tensor.shape[0], &rows))
         fail_shape(slot, tensor, "a part of " + describe_sizes(slot.shape));
     }
-    if (tensor.shape != wanted && !flattens(tensor.shape, wanted)) fail_shape(slot, tensor, describe_sizes(wanted));
+    if (!source.transposed.empty())
+      check_transposed(slot, source, wanted);
+    else if (tensor.shape != wanted && !flattens(tensor.shape, wanted))
+      fail_shape(slot, tensor, describe_sizes(wanted));
     int64_t heads = source.paired_heads;
     if (heads != 0 && (heads < 0 || wanted[0] % heads != 0 || wanted[0] / heads % 2 != 0))
       fail_shape(slot, tensor, "rows of " + std::to_string(heads) + " heads");
@@ -77,6 +92,14 @@ void check_sources(const Slot& slot) {
 // Rows [row, row + count) of one part.
 void read_part(const WeightSource& source, int64_t width, int64_t row, int64_t count, DType dtype, char* out) {
   const CheckpointTensor& tensor = *source.tensor;
+  if (!source.transposed.empty()) {
+    int64_t rows = source.transposed[0], columns = source.transposed[1];
+    for (int64_t i = row * width; i < (row + count) * width; i++, out += size_of(dtype)) {
+      int64_t at = i % (rows * columns);
+      read_elements(tensor, i - at + at % rows * columns + at / rows, 1, dtype, out);
+    }
+    return;
+  }
   if (source.paired_heads == 0) {
     read_elements(tensor, row * width, count * width, dtype, out);
     return;
@@ -92,7 +115,7 @@ void read_part(const WeightSource& source, int64_t width, int64_t row, int64_t c
 }  // namespace
 
 bool WeightSource::direct() const {
-  return tensor->plain() && paired_heads == 0 &&
+  return tensor->plain() && paired_heads == 0 && transposed.empty() &&
          reinterpret_cast<uintptr_t>(tensor->data) % static_cast<uintptr_t>(size_of(tensor->dtype)) == 0;
 }
 
@@ -132,7 +155,9 @@ void find_sources(const Checkpoint& checkpoint, const WeightPlaces& places, Inve
       auto paired = places.paired_heads.find(name);
       const CheckpointTensor* tensor = checkpoint.find(name);
       if (tensor != nullptr) {
-        slot->sources.push_back({tensor, paired == places.paired_heads.end() ? 0 : paired->second});
+        auto transposed = places.transposed.find(name);
+        slot->sources.push_back({tensor, paired == places.paired_heads.end() ? 0 : paired->second,
+                                 transposed == places.transposed.end() ? std::vector<int64_t>() : transposed->second});
       } else if (count++ == 0) {
         missing = "Expected tensor '" + name + "' in the checkpoint for weight '" + slot->name + "' but received none";
       }

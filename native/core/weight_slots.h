@@ -17,11 +17,14 @@ struct WeightPlaces {
   // Checkpoint name -> heads: rows of a head come as rope pairs (0, d/2, 1, d/2 + 1 ...), as GGUF files of Llama have
   // those of q and k, and are read in the order 0 ... d - 1.
   std::map<std::string, int64_t> paired_heads;
+  // Checkpoint name -> [rows, columns]: stored as matrices of that shape, one after the other, and read transposed.
+  std::map<std::string, std::vector<int64_t>> transposed;
 };
 
 struct WeightSource {
   const CheckpointTensor* tensor = nullptr;
-  int64_t paired_heads = 0;  // 0: rows lie as they are read
+  int64_t paired_heads = 0;         // 0: rows lie as they are read
+  std::vector<int64_t> transposed;  // empty: elements too
 
   // The file's bytes are the rows themselves, at an address that `dtype` allows.
   bool direct() const;

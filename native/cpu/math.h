@@ -76,7 +76,7 @@ inline Vec gelu(Vec x) {
   return select(less(x, zero()), tail, x - tail);
 }
 
-enum class Activation { kNone, kGelu, kGeluTanh, kQuickGelu, kSilu, kRelu };
+enum class Activation { kNone, kGelu, kGeluTanh, kQuickGelu, kSilu, kRelu, kTanh };
 
 inline Vec activate(Activation kind, Vec x) {
   switch (kind) {
@@ -93,6 +93,18 @@ inline Vec activate(Activation kind, Vec x) {
       return x / (set1(1.f) + exp(zero() - x));
     case Activation::kRelu:
       return select(less(x, zero()), zero(), x);
+    case Activation::kTanh: {
+      // 1 - 2 / (e^(2|x|) + 1), which for small x would be left with the rounding of 1: there x (1 - x^2 / 3 + ...).
+      Vec a = abs(x);
+      Vec square = x * x;
+      Vec p = fma(square, set1(-0.0088632355f), set1(0.021869488f));
+      p = fma(p, square, set1(-0.053968254f));
+      p = fma(p, square, set1(0.13333333f));
+      p = fma(p, square, set1(-0.33333333f));
+      Vec near = fma(x * square, p, x);
+      Vec far = set1(1.f) - set1(2.f) / (exp(a + a) + set1(1.f));
+      return select(less(a, set1(0.35f)), near, select(less(x, zero()), zero() - far, far));
+    }
     case Activation::kNone:
       break;
   }
@@ -109,6 +121,7 @@ inline Activation activation_of(const Attrs& attrs, const char* attribute) {
     if (std::strcmp(name, "quick_gelu") == 0) return Activation::kQuickGelu;
     if (std::strcmp(name, "silu") == 0) return Activation::kSilu;
     if (std::strcmp(name, "relu") == 0) return Activation::kRelu;
+    if (std::strcmp(name, "tanh") == 0) return Activation::kTanh;
   }
   return Activation::kNone;
 }

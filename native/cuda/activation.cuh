@@ -18,6 +18,8 @@ __device__ inline float activate(int kind, float x) {
       return x / (1 + expf(-x));
     case 5:
       return x > 0 || isnan(x) ? x : 0;
+    case 6:
+      return tanhf(x);
     default:
       return x;
   }

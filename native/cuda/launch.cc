@@ -60,8 +60,8 @@ uint32_t element_blocks(const Rows& rows) {
 }
 
 int activation_code(const std::string& kind) {
-  const char* const kKinds[] = {"", "gelu", "gelu_tanh", "quick_gelu", "silu", "relu"};
-  for (int i = 0; i < 6; i++) {
+  const char* const kKinds[] = {"", "gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "tanh"};
+  for (int i = 0; i < 7; i++) {
     if (kind == kKinds[i]) return i;
   }
   return 0;

@@ -25,7 +25,6 @@ void Engine::bind_step(const Step& step) {
     const ScheduledSequence& s = step.sequences[i];
     const Sequence& q = *s.sequence;
     const Request& r = *q.request;
-    const int32_t prompt = q.prompt_length();
     const int32_t end = s.start + s.count;
     // A block that was given back is behind every window: what stands in its place is not read.
     std::transform(q.blocks.begin(), q.blocks.end(), block_table_.begin() + i * max_blocks,
@@ -35,11 +34,7 @@ void Engine::bind_step(const Step& step) {
     for (int32_t p = s.start; p < end; p++) {
       const int64_t row = input_ids_.size();
       input_ids_.push_back(p < q.length() ? q.tokens[p] : q.draft[p - q.length()]);
-      for (int32_t a = 0; a < axes; a++) {
-        int32_t position = p + r.position_delta;
-        if (p < prompt) position = r.positions.empty() ? p : r.positions[static_cast<size_t>(a) * prompt + p];
-        positions_[a * rows + row] = position;
-      }
+      for (int32_t a = 0; a < axes; a++) positions_[a * rows + row] = r.position(a, p);
       slot_.push_back(q.blocks[p / config_.block_size] * config_.block_size + p % config_.block_size);
       int32_t hi = p + 1;
       for (auto [start, count] : r.atomic) {

@@ -92,11 +92,7 @@ Digest BlockManager::block_key(const Digest& previous, const Request& request, c
     size_t length = request.prompt.size();
     hash.number(Part::kPositions);
     for (size_t axis = 0; axis * length < request.positions.size(); axis++) {
-      for (int32_t i = start; i < end; i++) {
-        int32_t position =
-            static_cast<size_t>(i) < length ? request.positions[axis * length + i] : i + request.position_delta;
-        hash.number(position);
-      }
+      for (int32_t i = start; i < end; i++) hash.number(request.position(static_cast<int32_t>(axis), i));
     }
   }
   return hash.digest();

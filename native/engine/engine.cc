@@ -69,6 +69,10 @@ void Engine::check(const Request& r) const {
     throw Error("ERR_POSITIONS", "Expected " + std::to_string(r.prompt.size() * config_.position_axes) +
                                      " positions but received " + std::to_string(r.positions.size()));
   }
+  if (!r.position_delta.empty() && r.position_delta.size() != static_cast<size_t>(config_.position_axes)) {
+    throw Error("ERR_POSITIONS", "Expected " + std::to_string(config_.position_axes) +
+                                     " position deltas but received " + std::to_string(r.position_delta.size()));
+  }
   for (const Item& item : r.items) {
     int64_t rows = 0;
     int32_t end = 0;

@@ -37,8 +37,8 @@ struct Item {
 struct Request {
   int32_t id = 0;
   std::vector<int32_t> prompt;
-  std::vector<int32_t> positions;  // [axes, prompt]; empty: 0, 1, 2 ...
-  int32_t position_delta = 0;
+  std::vector<int32_t> positions;                   // [axes, prompt]; empty: 0, 1, 2 ...
+  std::vector<int32_t> position_delta;              // [axes], added to a generated token's index; empty: 0
   std::vector<Item> items;                          // ascending by first()
   std::vector<std::pair<int32_t, int32_t>> atomic;  // start, length: never cut by a chunk border
   SamplingParams sampling;
@@ -50,6 +50,17 @@ struct Request {
   int32_t priority = 0;
   uint64_t arrival = 0;
   Digest salt{};
+
+  // A delta that says: this axis stays at 0.
+  static constexpr int32_t kStill = INT32_MIN;
+
+  // Position of the token at index p on an axis.
+  int32_t position(int32_t axis, int32_t p) const {
+    const int32_t length = static_cast<int32_t>(prompt.size());
+    if (p < length) return positions.empty() ? p : positions[static_cast<size_t>(axis) * length + p];
+    if (position_delta.empty()) return p;
+    return position_delta[axis] == kStill ? 0 : p + position_delta[axis];
+  }
 };
 
 enum class SequenceState : uint8_t { kWaiting, kRunning, kFinished };

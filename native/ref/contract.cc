@@ -97,10 +97,10 @@ void expect_contiguous(const OpCall& call, const char* operand, const Tensor& te
 }
 
 void expect_activation(const OpCall& call, const std::string& kind, const char* attribute) {
-  for (const char* known : {"gelu", "gelu_tanh", "quick_gelu", "silu", "relu"}) {
+  for (const char* known : {"gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "tanh"}) {
     if (kind == known) return;
   }
-  fail_attr(call, attribute, "gelu, gelu_tanh, quick_gelu, silu or relu", "'" + kind + "'");
+  fail_attr(call, attribute, "gelu, gelu_tanh, quick_gelu, silu, relu or tanh", "'" + kind + "'");
 }
 
 }  // namespace contract

@@ -9,6 +9,7 @@ Activation activation_from_name(const std::string& name) {
   if (name == "quick_gelu") return Activation::kQuickGelu;
   if (name == "silu") return Activation::kSilu;
   if (name == "relu") return Activation::kRelu;
+  if (name == "tanh") return Activation::kTanh;
   return Activation::kNone;
 }
 
@@ -24,6 +25,8 @@ double activate(Activation kind, double x) {
       return x / (1 + std::exp(-x));
     case Activation::kRelu:
       return x > 0 || std::isnan(x) ? x : 0;
+    case Activation::kTanh:
+      return std::tanh(x);
     case Activation::kNone:
       break;
   }

@@ -46,7 +46,7 @@ inline double read_row(const Tensor& tensor, int64_t offset, int64_t column) {
   return read(tensor.data, tensor.dtype, offset + column);
 }
 
-enum class Activation { kNone, kGelu, kGeluTanh, kQuickGelu, kSilu, kRelu };
+enum class Activation { kNone, kGelu, kGeluTanh, kQuickGelu, kSilu, kRelu, kTanh };
 Activation activation_from_name(const std::string& name);
 double activate(Activation kind, double x);
 

@@ -87,7 +87,7 @@ struct World {
     if (r->items.empty() && random.one_in(4)) r->atomic.push_back({0, std::min(length, 8 << random.below(3))});
     if (random.one_in(6)) {
       for (int32_t i = 0; i < length; i++) r->positions.push_back(i / 2);
-      r->position_delta = -length / 2;
+      r->position_delta = {-length / 2};
     }
     if (!admissible(*r)) return;
     for (const auto& s : sequences_of(r)) {
@@ -195,7 +195,7 @@ struct World {
           if (i >= item.first() && i < item.end()) h = mix(h, mix(item.hash[0], i - item.first()));
         }
         int32_t position = i;
-        if (!r.positions.empty()) position = i < s.prompt_length() ? r.positions[i] : i + r.position_delta;
+        if (!r.positions.empty()) position = r.position(0, i);
         l.prefix.push_back(mix(h, position));
       }
       return l.prefix[to];

@@ -1,5 +1,6 @@
 /** The comparisons of one case: from messages to logprobs in float32; logits and flips, teacher-forced, in bfloat16. */
 import { Tensor } from '../../dist/index';
+import type { PromptPositions } from '../../dist/models/hooks';
 import { argmax, differing, largestDifference, logSumExp, type Check } from './compare';
 import type { GoldenCase, GoldenFolder, GoldenTensor } from './folder';
 import type { EncodedItem, Forward, GoldenModel } from './model';
@@ -27,7 +28,8 @@ export async function checkCase(model: GoldenModel, folder: GoldenFolder, golden
   const checks = await checkText(model, golden);
   const data = await itemsOf(model, folder, golden);
   const kwargs = { ...golden.processor_kwargs, ...(golden.flat_images ? flat(model) : {}) };
-  const expanded = await model.expand(golden.prompt_token_ids, golden.prompt, data, kwargs);
+  const special = addsSpecialTokens(model, golden);
+  const expanded = await model.expand(golden.prompt_token_ids, golden.prompt, special, data, kwargs);
   const ids = expanded.promptTokenIds;
   checks.push(equal('input_ids', ids, golden.input_ids));
   const mapped = await model.map(data, expanded.mmProcessorKwargs ?? kwargs);
@@ -70,10 +72,7 @@ const flat = ({ config }: GoldenModel): Record<string, unknown> => ({
 async function checkText(model: GoldenModel, golden: GoldenCase): Promise<Check[]> {
   const { prompt, messages } = golden;
   if (prompt === null) return [];
-  const bos = model.tokenizer.encode('', { addSpecialTokens: true }).length > 0;
-  const spelled =
-    bos && model.tokenizer.encode(prompt, { addSpecialTokens: false })[0] === model.tokenizer.encode('')[0];
-  const addSpecialTokens = golden.add_special_tokens ?? !spelled;
+  const addSpecialTokens = addsSpecialTokens(model, golden);
   const checks = [
     equal('prompt_token_ids', model.tokenizer.encode(prompt, { addSpecialTokens }), golden.prompt_token_ids),
   ];
@@ -82,6 +81,13 @@ async function checkText(model: GoldenModel, golden: GoldenCase): Promise<Check[
     checks.push({ what: 'prompt', error: text === prompt ? 0 : 1, bound: 0 });
   }
   return checks;
+}
+
+/** A prompt that spells its own BOS was tokenized without another one. */
+function addsSpecialTokens({ tokenizer }: GoldenModel, { add_special_tokens: given, prompt }: GoldenCase): boolean {
+  if (given !== undefined || prompt === null) return given ?? true;
+  const [bos] = tokenizer.encode('');
+  return bos === undefined || tokenizer.encode(prompt, { addSpecialTokens: false })[0] !== bos;
 }
 
 async function itemsOf(
@@ -104,7 +110,7 @@ async function itemsOf(
 interface Stages {
   items: readonly EncodedItem[];
   forward: Forward;
-  placement: { positions: Int32Array; delta: number };
+  placement: PromptPositions;
   prompt: number;
   bound: number;
 }
@@ -130,7 +136,7 @@ function stageOf(what: string, golden: GoldenTensor, stages: Stages): Check {
     case 'position_ids':
       return equal(what, placement.positions, golden.data);
     case 'rope_deltas':
-      return equal(what, [placement.delta], golden.data);
+      return equal(what, [placement.delta as number], golden.data);
     case 'vision_hidden':
       return near(visionState(items, Number(which)));
     case 'image_features':

@@ -5,7 +5,9 @@ import { ItemMapper, type EncodableItem } from '../../dist/engine/items';
 import { featureRowsOf } from '../../dist/engine/loaded-model';
 import { weightFormat } from '../../dist/engine/memory-plan';
 import { openWeights } from '../../dist/engine/open-weights';
-import { InputContext, INPUT_REGISTRY, MULTIMODAL_REGISTRY } from '../../dist/index';
+import { processInput } from '../../dist/engine/submission';
+import { InputContext, MULTIMODAL_REGISTRY } from '../../dist/index';
+import type { LLMInputs } from '../../dist/inputs/registry';
 import type { ModelHooksOfClass, PlacedItem, PromptPositions } from '../../dist/models/hooks';
 import '../../dist/models/registry';
 import { loadNative, type ModelHandle, type NativeTensor, type RunResult } from '../../dist/native';
@@ -74,10 +76,18 @@ export class GoldenModel {
   }
 
   /** The prompt's ids with placeholders expanded, and the spans of it that attend both ways. */
-  async expand(promptTokenIds: readonly number[], prompt: string | null, data: Data, kwargs: Record<string, unknown>) {
-    return INPUT_REGISTRY.processInput(this.config, {
+  async expand(
+    promptTokenIds: readonly number[],
+    prompt: string | null,
+    addSpecialTokens: boolean,
+    data: Data,
+    kwargs: Record<string, unknown>,
+  ): Promise<LLMInputs> {
+    const segments = prompt === null ? undefined : this.tokenizer.segments(prompt, { addSpecialTokens });
+    return processInput(this.config, this.tokenizer, {
       promptTokenIds,
       ...(prompt === null ? {} : { prompt }),
+      ...(segments ? { segments } : {}),
       multiModalData: data,
       mmProcessorKwargs: kwargs,
     });
@@ -122,7 +132,8 @@ export class GoldenModel {
   }
 
   positions(ids: readonly number[], items: readonly PlacedItem[]): PromptPositions {
-    if (items.length > 0 && this.hooks.positions) return this.hooks.positions(this.context, ids, items);
+    const given = this.hooks.positions?.(this.context, ids, items);
+    if (given) return given;
     const rows = Array.from({ length: this.traced.positionAxes }, () => [...ids.keys()]);
     return { positions: Int32Array.from(rows.flat()), delta: 0 };
   }
@@ -140,7 +151,9 @@ export class GoldenModel {
     const axes = this.traced.positionAxes;
     const positions = Int32Array.from({ length: axes * T }, (_, i) => {
       const [axis, row] = [Math.floor(i / T), i % T];
-      return row < prompt.length ? placement.positions[axis * prompt.length + row]! : row + placement.delta;
+      if (row < prompt.length) return placement.positions[axis * prompt.length + row]!;
+      const delta = typeof placement.delta === 'number' ? placement.delta : placement.delta[axis]!;
+      return delta === null ? 0 : row + delta;
     });
     const hi = Int32Array.from({ length: T }, (_, i) => i + 1);
     for (const [start, length] of spans) hi.fill(start + length, start, start + length);

@@ -9,6 +9,9 @@ import { fixtureModels } from './fixtures';
 const backends = ['ref', 'cpu', ...loadNative().info().isas];
 const folders = [
   'llama',
+  'qwen3',
+  'phi3',
+  'gemma2',
   'llava-1.5',
   'llava-siglip',
   'llava-next-mistral',

@@ -17,9 +17,9 @@ const item = (thw: number[], ...ranges: [number, number][]) => ({
 async function positions(
   length: number,
   items: ReturnType<typeof item>[],
-): Promise<{ axes: number[][]; delta: number }> {
+): Promise<{ axes: number[][]; delta: unknown }> {
   const context = new InputContext(await fixture('qwen2_vl'));
-  const { positions: flat, delta } = Qwen2Vl.positions(context, new Array<number>(length).fill(0), items);
+  const { positions: flat, delta } = Qwen2Vl.positions(context, new Array<number>(length).fill(0), items)!;
   return { axes: [0, 1, 2].map((axis) => [...flat.slice(axis * length, (axis + 1) * length)]), delta };
 }
 

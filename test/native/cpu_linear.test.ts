@@ -119,7 +119,7 @@ describe.each(isas)('linear on %s', (isa) => {
       shape: [5],
       data: Uint16Array.from([0x3f80, 0xbf80, 0, 0x4000, 0x3f00]),
     };
-    for (const act of ['', 'gelu', 'gelu_tanh', 'quick_gelu', 'silu', 'relu']) {
+    for (const act of ['', 'gelu', 'gelu_tanh', 'quick_gelu', 'silu', 'relu', 'tanh']) {
       const found = linear(isa, x, w, bias, 'f32', { act }).data as Float32Array;
       const expected = linear('ref', x, w, bias, 'f32', { act }).data as Float32Array;
       found.forEach((v, i) => expect(Math.abs(v - expected[i]!)).toBeLessThan(1e-6 * (1 + Math.abs(expected[i]!))));

@@ -33,7 +33,7 @@ function both(
 const magnitudes = (tensor: NativeTensor): Float32Array => (tensor.data as Float32Array).map(Math.abs);
 
 describe.each(isas)('rows on %s', (isa) => {
-  test.each(['gelu', 'gelu_tanh', 'quick_gelu', 'silu', 'relu'])('act and gated_act: %s', (kind) => {
+  test.each(['gelu', 'gelu_tanh', 'quick_gelu', 'silu', 'relu', 'tanh'])('act and gated_act: %s', (kind) => {
     for (const shape of shapes) {
       const x = seeded(shape, shape[0]!, 2);
       const [found, expected] = both(isa, 'act', [x], shape, { kind });
@@ -54,7 +54,7 @@ describe.each(isas)('rows on %s', (isa) => {
 
   test('activations keep their ends', () => {
     const x = f32([9], Float32Array.from([-1e30, -200, -88, -20, 0, 20, 88, 200, 1e30]));
-    for (const kind of ['gelu', 'gelu_tanh', 'quick_gelu', 'silu', 'relu']) {
+    for (const kind of ['gelu', 'gelu_tanh', 'quick_gelu', 'silu', 'relu', 'tanh']) {
       const [found, expected] = both(isa, 'act', [x], [9], { kind });
       expectNear(found, expected, (i) => 1e-6 * Math.abs((expected.data as Float32Array)[i]!) + 1e-6, kind);
     }

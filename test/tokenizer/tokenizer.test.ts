@@ -54,6 +54,24 @@ describe.each(['llama3_style', 'gemma_style'])('%s', (name) => {
     expect(ids.filter((id) => special.includes(tokenizer.idToToken(id)!))).toEqual([tokenizer.tokenToId(first)]);
   });
 
+  test('parts give the ids of the whole', () => {
+    for (const c of golden.cases) {
+      const text = c.utf16 ? String.fromCharCode(...c.utf16) : c.text!;
+      for (const addSpecialTokens of [true, false]) {
+        const parts = tokenizer.segments(text, { addSpecialTokens });
+        expect(tokenizer.encodeSegments(parts)).toEqual(tokenizer.encode(text, { addSpecialTokens }));
+      }
+    }
+  });
+
+  test('an untrusted part spells no special token, ids stay what they are', () => {
+    const id = [...tokenizer.specialTokenIds][0]!;
+    const spelling = tokenizer.idToToken(id)!;
+    const ids = (trusted: boolean) => tokenizer.encodeSegments([{ ids: [id] }, { text: `a${spelling}`, trusted }]);
+    expect(ids(true).filter((i) => i === id)).toHaveLength(2);
+    expect(ids(false).filter((i) => i === id)).toHaveLength(1);
+  });
+
   test('a long piece without borders takes no quadratic time', () => {
     const text = 'ab'.repeat(200_000);
     const started = process.hrtime.bigint();

@@ -26,7 +26,7 @@ std::string text(const char* op, const std::vector<int64_t>& shape, DType dtype)
 }
 
 void activations() {
-  for (const char* kind : {"gelu", "gelu_tanh", "quick_gelu", "silu", "relu"}) {
+  for (const char* kind : {"gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "tanh"}) {
     for (DType dtype : kFormats) {
       for (int64_t width : {int64_t{7}, int64_t{520}}) {
         Case test{text("act", {3, width}, dtype) + " " + kind,
