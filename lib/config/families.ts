@@ -81,6 +81,20 @@ const qwenVl = { image_token_index: 151655, tie_word_embeddings: false };
 /** Of LLaVA-OneVision's grids: tiles along a side. */
 const sixths = [1, 2, 3, 4, 5, 6];
 
+const idefics3 = { image_token_index: 128257, scale_factor: 2, tie_word_embeddings: false };
+
+const idefics3Vision = {
+  hidden_size: 1152,
+  intermediate_size: 3072,
+  num_hidden_layers: 12,
+  num_attention_heads: 16,
+  num_channels: 3,
+  image_size: 224,
+  patch_size: 32,
+  hidden_act: 'gelu_pytorch_tanh',
+  layer_norm_eps: 1e-6,
+};
+
 const llavaParts = {
   text: 'llama',
   vision: 'clip_vision_model',
@@ -213,6 +227,10 @@ const defaultsByType: Readonly<Record<string, JsonObject>> = {
     num_position_embeddings: 2304,
     deepstack_visual_indexes: [8, 16, 24],
   },
+  idefics3_vision: idefics3Vision,
+  smolvlm_vision: idefics3Vision,
+  idefics3,
+  smolvlm: idefics3,
   llava,
   llava_next: {
     ...llava,
@@ -262,6 +280,8 @@ const partsByType: Readonly<Record<string, Parts>> = {
       patch_size: 14,
     },
   },
+  idefics3: { text: 'llama', vision: 'idefics3_vision' },
+  smolvlm: { text: 'llama', vision: 'smolvlm_vision' },
   qwen2_vl: { text: 'qwen2_vl_text', vision: 'qwen2_vl_vision', flatText: true },
   qwen2_5_vl: { text: 'qwen2_5_vl_text', vision: 'qwen2_5_vl_vision', flatText: true },
   qwen3_vl: { text: 'qwen3_vl_text', vision: 'qwen3_vl_vision' },

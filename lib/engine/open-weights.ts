@@ -19,6 +19,8 @@ export async function openWeights(
   const programs = [traced.text, ...traced.encoders.flatMap((e) => e.program ?? [])];
   const names = resolveWeightNames(programs, stored, traced.weightNames);
   for (const [part, name] of Object.entries(names)) names[part] = spelled?.get(name) ?? name;
-  const transposed = Object.fromEntries(Object.entries(traced.transposed).map(([part, matrix]) => [names[part]!, matrix]));
+  const transposed = Object.fromEntries(
+    Object.entries(traced.transposed).map(([part, matrix]) => [names[part]!, matrix]),
+  );
   return { checkpoint, places: { names, pairedHeads, transposed } };
 }

@@ -6,6 +6,7 @@ import { OcelliError } from '../errors';
 import type { DummyDataFactory, InputProcessor } from '../inputs/registry';
 import { INPUT_REGISTRY, MULTIMODAL_REGISTRY } from '../multimodal';
 import type * as Gemma from './gemma';
+import type * as Idefics3 from './idefics3';
 import type * as Llama from './llama';
 import type * as Llava from './llava';
 import type * as LlavaNext from './llava_next';
@@ -31,6 +32,7 @@ type Loader = () => Promise<ModelClass>;
 const llama: Loader = async () => (require('./llama') as typeof Llama).LlamaForCausalLM;
 const gemma: Loader = async () => (require('./gemma') as typeof Gemma).GemmaForCausalLM;
 const phi3: Loader = async () => (require('./phi3') as typeof Phi3).Phi3ForCausalLM;
+const idefics3: Loader = async () => (require('./idefics3') as typeof Idefics3).Idefics3ForConditionalGeneration;
 const llava: Loader = async () => (require('./llava') as typeof Llava).LlavaForConditionalGeneration;
 const llavaNext: Loader = async () => (require('./llava_next') as typeof LlavaNext).LlavaNextForConditionalGeneration;
 const llavaOnevision: Loader = async () =>
@@ -50,6 +52,8 @@ const models = new Map<string, Loader>([
   ['GemmaForCausalLM', gemma],
   ['Gemma2ForCausalLM', gemma],
   ['Gemma3ForCausalLM', gemma],
+  ['Idefics3ForConditionalGeneration', idefics3],
+  ['SmolVLMForConditionalGeneration', idefics3],
   ['LlavaForConditionalGeneration', llava],
   ['LlavaNextForConditionalGeneration', llavaNext],
   ['LlavaOnevisionForConditionalGeneration', llavaOnevision],

@@ -9,12 +9,16 @@ import {
   activationOf,
   add,
   concat,
+  constant,
+  gatherRows,
   linear,
   mergedLinear,
+  mulDim,
   patchify,
   reshape,
   slice,
   type Activation,
+  type Dim,
   type Value,
 } from '../nn';
 
@@ -46,31 +50,46 @@ export class PatchEmbedding extends Module {
   readonly weight: Parameter;
   readonly bias?: Parameter;
   readonly #patch: number;
+  readonly #square: number;
 
-  constructor(config: VisionConfig, options: { bias: boolean }) {
+  /** @param options.square patches come in squares of so many a side, one after the other */
+  constructor(config: VisionConfig, options: { bias: boolean; square?: number }) {
     super();
     this.weight = new Parameter([config.hidden_size, config.num_channels, config.patch_size, config.patch_size]);
     if (options.bias) this.bias = new Parameter([config.hidden_size]);
     this.#patch = config.patch_size;
+    this.#square = options.square ?? 1;
   }
 
   /** [N, C, H, W] -> [N, patches, width]. */
   forward(pixels: Value): Value {
-    return linear(patchify(pixels, this.#patch), this.weight, this.bias);
+    const [patch, square] = [this.#patch, this.#square];
+    if (square === 1) return linear(patchify(pixels, patch), this.weight, this.bias);
+    // The squares first, then each of them as a picture of its own.
+    const side = patch * square;
+    const squares = patchify(pixels, side);
+    const [pictures, count] = squares.shape as [Dim, Dim];
+    const patches = patchify(reshape(squares, [mulDim(pictures, count), pixels.shape[1]!, side, side]), patch);
+    const rows = reshape(patches, [pictures, mulDim(count, square ** 2), patches.shape[2]!]);
+    return linear(rows, this.weight, this.bias);
   }
 }
 
 /** A learned table, one row per place. */
 export class PositionEmbedding extends Module {
   readonly weight: Parameter;
+  readonly #order: readonly number[] | undefined;
 
-  constructor(rows: number, width: number) {
+  /** @param order the table's row for each row of a picture, where they do not come in the table's order */
+  constructor(rows: number, width: number, order?: readonly number[]) {
     super();
     this.weight = new Parameter([rows, width]);
+    this.#order = order;
   }
 
   forward(x: Value): Value {
-    return add(x, this.weight);
+    const order = this.#order;
+    return add(x, order ? gatherRows(this.weight, constant(order, [order.length], 'i32')) : this.weight);
   }
 }
 

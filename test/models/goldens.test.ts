@@ -12,6 +12,8 @@ const folders = [
   'qwen3',
   'phi3',
   'gemma2',
+  'smolvlm',
+  'idefics3',
   'llava-1.5',
   'llava-siglip',
   'llava-next-mistral',

@@ -42,6 +42,15 @@ type Raw = Record<string, unknown>;
 
 const sixths = [1, 2, 3, 4, 5, 6];
 
+const idefics3: Raw = {
+  size: { longest_edge: 1456 },
+  max_image_size: { longest_edge: 364 },
+  do_image_splitting: true,
+  resample: 1,
+  image_mean: half,
+  image_std: half,
+};
+
 /** Defaults by class, as transformers has them. */
 const classDefaults: Record<string, Raw> = {
   CLIPImageProcessor: { size: { shortest_edge: 224 }, crop_size: { height: 224, width: 224 }, do_center_crop: true },
@@ -71,6 +80,20 @@ const classDefaults: Record<string, Raw> = {
     image_grid_pinpoints: sixths.flatMap((high) => sixths.map((wide) => [384 * high, 384 * wide])),
   },
   SiglipImageProcessor: { size: { height: 224, width: 224 }, image_mean: half, image_std: half, do_center_crop: false },
+  Idefics3ImageProcessor: idefics3,
+  SmolVLMImageProcessor: idefics3,
+  GotOcr2ImageProcessor: { size: { height: 384, width: 384 }, crop_to_patches: false, min_patches: 1, max_patches: 12 },
+  Gemma3ImageProcessor: {
+    size: { height: 224, width: 224 },
+    image_mean: half,
+    image_std: half,
+    resample: 2,
+    do_pan_and_scan: false,
+    pan_and_scan_min_crop_size: 256,
+    pan_and_scan_max_num_crops: 4,
+    pan_and_scan_min_ratio_to_activate: 1.2,
+  },
+  PixtralImageProcessor: { size: { longest_edge: 1024 }, patch_size: { height: 16, width: 16 } },
   Qwen2VLImageProcessor: {
     patch_size: 14,
     merge_size: 2,
@@ -95,8 +118,18 @@ export async function readProcessorConfig(folder: string): Promise<Raw> {
 
 /** The image processor's settings among a checkpoint's two files. */
 export function chooseSettings(preprocessor: Raw | undefined, processor: Raw | undefined, folder: string): Raw {
-  return settingsOf(preprocessor) ?? settingsOf(processor) ?? missing(folder);
+  const settings = settingsOf(preprocessor) ?? settingsOf(processor) ?? missing(folder);
+  const type = preprocessor?.processor_class ?? processor?.processor_class;
+  return { ...settings, ...processorClasses[String(type)]?.(settings, processor ?? {}) };
 }
+
+/** What the class around an image processor says in its place, whatever the image processor's file says. */
+const processorClasses: Readonly<Record<string, (settings: Raw, processor: Raw) => Raw>> = {
+  InternVLProcessor: () => ({ crop_to_patches: true }),
+  // Patches are merged, so pictures are whole merged patches.
+  PixtralProcessor: ({ patch_size: own }, { patch_size: patch = own, spatial_merge_size: merge = 1 }) =>
+    typeof patch === 'number' && typeof merge === 'number' ? { patch_size: patch * merge } : {},
+};
 
 function settingsOf(raw: Raw | undefined): Raw | undefined {
   const nested = raw?.image_processor;
@@ -115,7 +148,9 @@ function missing(folder: string): never {
 export function processorConfig(file: Raw, kwargs: Readonly<Raw> = {}): ProcessorConfig {
   const type = String(file.image_processor_type ?? file.feature_extractor_type ?? 'CLIPImageProcessor')
     .replace(/Fast$/, '')
-    .replace(/FeatureExtractor$/, 'ImageProcessor');
+    .replace(/FeatureExtractor$/, 'ImageProcessor')
+    // What the first files of Qwen2.5-VL call it.
+    .replace(/^Qwen2_5_VL/, 'Qwen2VL');
   const defaults = classDefaults[type];
   if (defaults === undefined) {
     throw new OcelliError(
@@ -159,7 +194,7 @@ function fail(field: string, expected: string, received: unknown): never {
   );
 }
 
-function flag(raw: Raw, field: string, fallback: boolean): boolean {
+export function flag(raw: Readonly<Raw>, field: string, fallback: boolean): boolean {
   const value = raw[field] ?? fallback;
   return typeof value === 'boolean' ? value : fail(field, 'a boolean', value);
 }

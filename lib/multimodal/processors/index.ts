@@ -7,7 +7,11 @@ import type { Kwargs } from '../../config/hooks';
 import type { RegistryModelConfig } from '../../config/model-class';
 import { clip } from './clip';
 import { chooseSettings, processorConfig, readProcessorConfig, type ProcessorConfig } from './config';
+import { gemma3 } from './gemma3';
+import { gotOcr2 } from './got-ocr2';
+import { idefics3 } from './idefics3';
 import { llavaNext, llavaOnevision } from './llava-next';
+import { pixtral } from './pixtral';
 import { qwen2Vl } from './qwen2-vl';
 
 /** One processor class: decoded RGB pictures to the tensors that its models take. */
@@ -19,6 +23,11 @@ const classes: Readonly<Record<string, Preprocess>> = {
   SiglipImageProcessor: clip,
   LlavaNextImageProcessor: llavaNext,
   LlavaOnevisionImageProcessor: llavaOnevision,
+  Idefics3ImageProcessor: idefics3,
+  SmolVLMImageProcessor: idefics3,
+  GotOcr2ImageProcessor: gotOcr2,
+  Gemma3ImageProcessor: gemma3,
+  PixtralImageProcessor: pixtral,
   Qwen2VLImageProcessor: qwen2Vl,
 };
 

@@ -1,0 +1,70 @@
+/** Gemma 3: the picture squashed to a square; with pan and scan crops of a long one as well. */
+import { OcelliError } from '../../errors';
+import type { Tensor } from '../../media/tensor';
+import type { RawImage } from '../../media/types';
+import { flag, positiveInteger, type ProcessorConfig } from './config';
+import { int64, joinedViews, squashed, viewOf } from './views';
+
+/** Where a crop lies in the picture. */
+interface Crop {
+  left: number;
+  top: number;
+  width: number;
+  height: number;
+}
+
+/** pixelValues [views of all pictures, 3, height, width], each picture whole and then its crops; numCrops [n]. */
+export async function gemma3(images: readonly RawImage[], config: ProcessorConfig): Promise<Record<string, Tensor>> {
+  const { height, width } = config.size;
+  if (height === undefined || width === undefined)
+    throw new OcelliError('ERR_PROCESSOR_CONFIG', 'Expected height and width for size', { details: { field: 'size' } });
+  const pictures = await Promise.all(
+    images.map((image) => {
+      const crops = panAndScan(image.height, image.width, config).map((crop) =>
+        viewOf(image, config, [
+          { op: 'crop', ...crop },
+          { op: 'resize', width, height, filter: config.filter },
+        ]),
+      );
+      return Promise.all([squashed(image, config, { height, width }), ...crops]);
+    }),
+  );
+  return {
+    pixelValues: joinedViews(pictures, { height, width }),
+    numCrops: int64(
+      [images.length],
+      pictures.map((views) => views.length - 1),
+    ),
+  };
+}
+
+/**
+ * Crops along the longer side, the last of which may be narrower; none of a picture that is nearly square, or too small
+ * (transformers, image_processing_gemma3.py, pan_and_scan).
+ */
+export function panAndScan(height: number, width: number, { extra }: ProcessorConfig): Crop[] {
+  if (!flag(extra, 'do_pan_and_scan', false)) return [];
+  const smallest = positiveInteger(extra, 'pan_and_scan_min_crop_size');
+  const most = positiveInteger(extra, 'pan_and_scan_max_num_crops');
+  const ratio = extra.pan_and_scan_min_ratio_to_activate;
+  if (typeof ratio !== 'number' || !(ratio > 0)) {
+    throw new OcelliError(
+      'ERR_PROCESSOR_CONFIG',
+      `Expected a positive number for pan_and_scan_min_ratio_to_activate but received ${JSON.stringify(ratio)}`,
+      { details: { field: 'pan_and_scan_min_ratio_to_activate' } },
+    );
+  }
+  const [long, short] = [Math.max(height, width), Math.min(height, width)];
+  if (long / short < ratio) return [];
+  const wanted = Math.min(Math.floor(long / smallest), Math.floor(long / short + 0.5));
+  const count = Math.min(most, Math.max(2, wanted));
+  const side = Math.ceil(long / count);
+  if (Math.min(side, short) < smallest) return [];
+  return Array.from({ length: count }, (_, i) => {
+    const start = i * side;
+    const length = Math.min(side, long - start);
+    return width >= height
+      ? { left: start, top: 0, width: length, height }
+      : { left: 0, top: start, width, height: length };
+  });
+}
