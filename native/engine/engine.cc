@@ -183,27 +183,38 @@ void Engine::stop() {
 
 void Engine::loop() {
   pthread_setname_np(pthread_self(), "ocelli-engine");
-  while (intake()) {
+  for (bool going = true; going;) {
     try {
-      step();
+      going = intake();
+      if (going) step();
+      flush();
     } catch (const std::exception& e) {
-      // A fault outside any request's own work: those in flight end with it, the engine goes on.
-      std::vector<std::shared_ptr<Request>> all;
-      for (auto& [id, active] : active_) all.push_back(active.request);
-      const Error* known = dynamic_cast<const Error*>(&e);
-      Error error = known ? *known : Error("ERR_ENGINE", std::string("The engine's step failed: ") + e.what());
-      jobs_.clear();
-      for (const auto& request : all) fail(request, error);
+      fail_all(e);
     }
+  }
+  try {
+    std::vector<std::shared_ptr<Sequence>> all;
+    for (auto& [id, active] : active_) all.insert(all.end(), active.sequences.begin(), active.sequences.end());
+    for (const auto& s : all) finish(s, Record::kAborted, -1, 0);
     flush();
+  } catch (const std::exception&) {
+    // Out of memory for the last records: the engine is being disposed of, and whoever waits is told so by that.
   }
-  std::vector<int32_t> ids;
-  for (auto& [id, active] : active_) ids.push_back(id);
-  for (int32_t id : ids) {
-    std::vector<std::shared_ptr<Sequence>> sequences = active_[id].sequences;
-    for (const auto& s : sequences) finish(s, Record::kAborted, -1, 0);
+}
+
+// A fault outside any request's own work: those in flight end with it, the engine goes on.
+void Engine::fail_all(const std::exception& fault) {
+  try {
+    std::vector<std::shared_ptr<Request>> all;
+    for (auto& [id, active] : active_) all.push_back(active.request);
+    const Error* known = dynamic_cast<const Error*>(&fault);
+    const Error error = known ? *known : Error("ERR_ENGINE", std::string("The engine's step failed: ") + fault.what());
+    jobs_.clear();
+    for (const auto& request : all) fail(request, error);
+    flush();
+  } catch (const std::exception&) {
+    // Not even memory to say so: what is still in flight is tried again with the next step.
   }
-  flush();
 }
 
 // Waits for work and takes it in; false when the engine is to end.

@@ -128,6 +128,7 @@ class Engine {
   void finish(const std::shared_ptr<Sequence>& sequence, Record kind, double token, double extra);
   void fail(const std::shared_ptr<Request>& request, const Error& error);
   void fail_step(const Step& step, const Error& error);
+  void fail_all(const std::exception& fault);
   void emit(const Sequence& sequence, Record kind, double token, double logprob, double rank,
             const std::vector<TokenLogprob>& top, double extra);
   void note_occupancy();  // under mutex_
