@@ -150,7 +150,7 @@ Attrs numbers(std::vector<std::pair<std::string, double>> list) {
 }
 
 // A row alone has the bits that it has among thirteen, whatever the tiles are.
-void check_rows(const Backend& backend, Pool& pool, Rows& weight, DType format) {
+void check_rows(const Backend& backend, Pool& pool, Rows& weight, WeightFormat format) {
   Rows all({13, 37}, 21, 8);
   Rows result({13, 41}, 7, 0);
   Weight packed(backend, weight, format);
@@ -290,7 +290,8 @@ int main() {
         Rows result({rows, 41}, 7, 0);
         Weight truth(*ref_backend(), weight, format);
         Weight packed(backend, weight, format);
-        Case c = {"linear", Op::linear, {some.tensor, truth.tensor}, &result, {}, format == WeightFormat::kBF16 ? 0.15 : 2e-5};
+        Case c = {"linear", Op::linear, {some.tensor, truth.tensor},
+                  &result,  {},         format == WeightFormat::kBF16 ? 0.15 : 2e-5};
         std::vector<float> exact = run(*ref_backend(), pool, c);
         c.in[1] = packed.tensor;
         compare(backend, pool, c, exact);
@@ -314,7 +315,10 @@ int main() {
     for (const std::string& isa : cpu_isas()) compare(*cpu_backend(isa), pool, c, exact);
   }
   for (const std::string& isa : cpu_isas()) {
-    for (DType format : {DType::kF32, DType::kBF16, DType::kF16}) check_rows(*cpu_backend(isa), pool, weight, format);
+    for (WeightFormat format : {WeightFormat::kF32, WeightFormat::kBF16, WeightFormat::kF16, WeightFormat::kI8,
+                                WeightFormat::kI4, WeightFormat::kI8Rows, WeightFormat::kI4Rows}) {
+      check_rows(*cpu_backend(isa), pool, weight, format);
+    }
   }
   std::printf("%d failure(s)\n", failures);
   return failures > 0 ? 1 : 0;
