@@ -186,8 +186,11 @@ function completeVision(raw: JsonObject, prefix: string): JsonObject {
   if (typeof modelType !== 'string') throw configError(`${prefix}model_type`, 'a string', modelType);
   const defaults = defaultsOf(modelType);
   const config: JsonObject = { ...defaults, ...withoutNull(raw, []) };
+  for (const f of ['image_size', 'patch_size']) config[f] = sideOf(config[f]);
+  if (isObject(raw.rope_parameters)) config.rope_theta = raw.rope_parameters.rope_theta ?? config.rope_theta;
   for (const f of Object.keys(defaults)) {
     if (Array.isArray(defaults[f])) indices(config, f, prefix);
+    else if (typeof defaults[f] === 'boolean') boolean(config, f, prefix);
     else if (typeof defaults[f] !== 'number') text(config, f, prefix);
     else if (f.endsWith('_eps')) positiveNumber(config, f, prefix);
     else positiveInteger(config, f, prefix);
@@ -197,6 +200,11 @@ function completeVision(raw: JsonObject, prefix: string): JsonObject {
     throw configError(`${prefix}num_attention_heads`, `a divisor of hidden_size ${hidden}`, heads);
   }
   return config;
+}
+
+/** Some files give a square by both its sides. */
+function sideOf(size: unknown): unknown {
+  return Array.isArray(size) && size.length === 2 && size[0] === size[1] ? size[0] : size;
 }
 
 function checkComposite(config: JsonObject): void {

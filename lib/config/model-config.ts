@@ -16,7 +16,7 @@ export interface ResolvedModelClass {
   supportsMultiModal: boolean;
 }
 
-export type ModelClassResolver = (architectures: readonly string[]) => Promise<ResolvedModelClass>;
+export type ModelClassResolver = (architectures: readonly string[], config: JsonObject) => Promise<ResolvedModelClass>;
 
 let resolver: ModelClassResolver | undefined;
 
@@ -126,7 +126,7 @@ export class ModelConfig implements RegistryModelConfig {
         'ERR_UNKNOWN_ARCHITECTURE',
         'Expected the registry of models to be loaded; import ocelli, not its parts',
       );
-    const resolved = await resolver(architectures as string[]);
+    const resolved = await resolver(architectures as string[], raw);
     const [generation, preprocessorConfig, processorConfig] = await Promise.all(
       ['generation_config.json', 'preprocessor_config.json', 'processor_config.json'].map((f) => source.json(f)),
     );

@@ -2,6 +2,7 @@
 import type { ModelConfig } from '../config/model-config';
 import { OcelliError } from '../errors';
 import type { EngineConfig, ModelOptions, NativeBinding, NativeDType } from '../native';
+import type { ModelHooksOfClass } from '../models/hooks';
 import type { TracedModel } from '../nn';
 import type { EngineItemSize } from './item-size';
 import type { OpenedWeights } from './open-weights';
@@ -42,6 +43,8 @@ const defaultBlockSize = 16;
 /** Logits are planned for this many rows at least: prompt log-probabilities come in chunks of it. */
 const minimumLogitRows = 32;
 const defaultLookupMax = 4;
+/** Tokens of text that a step has room for beside the pictures of a prompt that is one span. */
+const spanText = 512;
 const kvShare = 0.25;
 const minimumEncoderCache = 64 * 2 ** 20;
 
@@ -188,6 +191,9 @@ function kvDtype(config: ModelConfig): Extract<NativeDType, 'f32' | 'bf16'> {
 function batchedTokens(config: ModelConfig, maxNumSeqs: number, maxMultiModalTokens: number): number {
   const { maxNumBatchedTokens: option, enableChunkedPrefill = true } = config.options;
   const { maxModelLen } = config;
+  // Where a prompt is one span, a step has to hold its pictures and some text.
+  const { wholePrompts = false } = config.modelClass as unknown as ModelHooksOfClass;
+  const whole = wholePrompts ? Math.min(maxModelLen, maxMultiModalTokens + spanText) : 0;
   const bad = (least: number, why: string): OcelliError =>
     new OcelliError(
       'ERR_OPTION',
@@ -197,10 +203,12 @@ function batchedTokens(config: ModelConfig, maxNumSeqs: number, maxMultiModalTok
   if (option !== undefined) {
     if (!enableChunkedPrefill && option < maxModelLen) throw bad(maxModelLen, 'maxModelLen, as chunked prefill is off');
     if (option < maxNumSeqs) throw bad(maxNumSeqs, 'maxNumSeqs');
+    if (wholePrompts && option <= maxMultiModalTokens)
+      throw bad(maxMultiModalTokens + 1, 'the pictures of a prompt, which one step holds, and a token of text');
     return option;
   }
   if (!enableChunkedPrefill) return Math.max(maxModelLen, defaultMaxNumBatchedTokens, maxMultiModalTokens, maxNumSeqs);
-  return Math.max(Math.min(maxModelLen, defaultMaxNumBatchedTokens), maxNumSeqs);
+  return Math.max(Math.min(maxModelLen, defaultMaxNumBatchedTokens), maxNumSeqs, whole);
 }
 
 const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;

@@ -3,12 +3,12 @@ import { createHash, randomBytes } from 'node:crypto';
 import type { ModelConfig } from '../config/model-config';
 import { OcelliError } from '../errors';
 import { InputContext } from '../inputs/context';
-import type { LLMInputs } from '../inputs/registry';
+import type { LLMInputs, Spans } from '../inputs/registry';
 import type { ModelHooksOfClass, PlacedItem } from '../models/hooks';
 import { INPUT_REGISTRY, MULTIMODAL_REGISTRY } from '../multimodal';
 import type { EngineItem, EngineRequest, EngineSampling } from '../native';
 import type { TracedModel } from '../nn';
-import type { Tokenizer } from '../tokenizer';
+import type { Segment, Tokenizer } from '../tokenizer';
 import type { EncodableItem, ItemMapper } from './items';
 import type { TokenizedPrompt } from './prompt';
 import type { ResolvedSampling } from './sampling-params';
@@ -23,7 +23,7 @@ export interface BuiltRequest {
 }
 
 export interface ExpandedPrompt {
-  inputs: LLMInputs;
+  inputs: ProcessedInputs;
   /** Placeholders by modality. */
   placeholders: Record<string, number>;
 }
@@ -80,7 +80,7 @@ export class Submission {
         promptTokenIds: Int32Array.from(promptTokenIds),
         ...this.positions(promptTokenIds, placed),
         items: placed.map(({ item, ranges }) => engineItem(item, ranges)).sort((a, b) => a.ranges[0]! - b.ranges[0]!),
-        ...(inputs.atomicSpans ? { atomicSpans: Int32Array.from(inputs.atomicSpans.flat()) } : {}),
+        ...(inputs.atomicSpans.length > 0 ? { atomicSpans: Int32Array.from(inputs.atomicSpans.flat()) } : {}),
         sampling: { ...native, maxTokens },
         priority: options.priority ?? 0,
         ...(options.cacheSalt === undefined
@@ -236,17 +236,27 @@ export async function processInput(
   config: ModelConfig,
   tokenizer: Tokenizer | undefined,
   given: LLMInputs,
-): Promise<LLMInputs> {
+): Promise<ProcessedInputs> {
   const inputs = await INPUT_REGISTRY.processInput(config, given);
-  const { segments } = inputs;
-  if (!segments || segments === given.segments) return inputs;
-  const promptTokenIds = tokenizer
+  const { segments, atomicSpans = [] } = inputs;
+  const promptTokenIds =
+    !segments || segments === given.segments ? inputs.promptTokenIds : idsOfSegments(tokenizer, segments);
+  const spans = typeof atomicSpans === 'function' ? atomicSpans(promptTokenIds) : atomicSpans;
+  return { ...inputs, promptTokenIds, atomicSpans: spans };
+}
+
+/** A prompt behind its input processor: ids and spans are there. */
+export interface ProcessedInputs extends LLMInputs {
+  atomicSpans: Spans;
+}
+
+function idsOfSegments(tokenizer: Tokenizer | undefined, segments: readonly Segment[]): number[] {
+  return tokenizer
     ? tokenizer.encodeSegments(segments)
     : segments.flatMap((s) => {
         if ('text' in s && s.text !== '') throw noTokenizer('the text of an input processor');
         return 'text' in s ? [] : s.ids;
       });
-  return { ...inputs, promptTokenIds };
 }
 
 /** What the engine reads as: this axis stays at 0. */

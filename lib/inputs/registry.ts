@@ -16,6 +16,9 @@ import { InputContext } from './context';
 
 type Awaitable<T> = T | Promise<T>;
 
+/** start, length of each. */
+export type Spans = readonly (readonly [start: number, length: number])[];
+
 /** A prompt on its way to the engine: ids with one placeholder per item before an input processor, expanded after it. */
 export interface LLMInputs {
   promptTokenIds: readonly number[];
@@ -24,8 +27,11 @@ export interface LLMInputs {
   /** Items, decoded: pictures are RawImage or Tensor. */
   multiModalData?: MultiModalData;
   mmProcessorKwargs?: Readonly<Kwargs>;
-  /** start, length pairs of ids that attend both ways and no chunk border may cut. */
-  atomicSpans?: readonly (readonly [number, number])[];
+  /**
+   * start, length pairs of ids that attend both ways and no chunk border may cut; a processor whose prompt is tokenized from parts says
+   * how they follow from the ids.
+   */
+  atomicSpans?: Spans | ((promptTokenIds: readonly number[]) => Spans);
   /**
    * The prompt in parts, where there was text: special tokens as ids, the text between them. A processor that hands back other parts than
    * it was given has the prompt tokenized from them (families that expand text before it is tokenized).

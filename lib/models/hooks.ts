@@ -32,6 +32,8 @@ export interface PromptPositions {
 }
 
 export interface ModelHooksOfClass {
+  /** A prompt attends both ways from end to end, so that one step holds all of it: maxNumBatchedTokens follows. */
+  readonly wholePrompts?: boolean;
   /**
    * The tensors that forward takes and no mapper gives: index arrays computed from the sizes of one item. Their lengths bind free
    * symbols. The result is merged with the item's tensors; names that `static inputs` does not declare are dropped.

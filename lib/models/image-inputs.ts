@@ -162,3 +162,15 @@ export function integersOf({ dtype, shape, data }: Tensor): number[] {
     `Expected int32 or int64 for sizes of pictures but received ${dtype} [${shape.join(', ')}]`,
   );
 }
+
+/** start, length of each run of a token. */
+export function runsOf(ids: readonly number[], token: number): [start: number, length: number][] {
+  const runs: [number, number][] = [];
+  ids.forEach((id, at) => {
+    const last = runs.at(-1);
+    if (id !== token) return;
+    if (last && last[0] + last[1] === at) last[1]++;
+    else runs.push([at, 1]);
+  });
+  return runs;
+}

@@ -74,7 +74,7 @@ export class LlavaMultiModalProjector extends Module {
   readonly linear_2: Linear;
   readonly #act: Activation;
 
-  constructor(config: LlavaLikeConfig) {
+  constructor(config: Omit<LlavaLikeConfig, 'vision_config'> & { vision_config: { hidden_size: number } }) {
     super();
     const bias = config.multimodal_projector_bias;
     const layers = typeof config.vision_feature_layer === 'number' ? 1 : config.vision_feature_layer.length;

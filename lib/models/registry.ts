@@ -6,12 +6,17 @@ import { OcelliError } from '../errors';
 import type { DummyDataFactory, InputProcessor } from '../inputs/registry';
 import { INPUT_REGISTRY, MULTIMODAL_REGISTRY } from '../multimodal';
 import type * as Gemma from './gemma';
+import type * as Gemma3 from './gemma3';
 import type * as Idefics3 from './idefics3';
+import type * as InternVl from './internvl';
 import type * as Llama from './llama';
 import type * as Llava from './llava';
 import type * as LlavaNext from './llava_next';
 import type * as LlavaOnevision from './llava_onevision';
+import type * as Mistral3 from './mistral3';
+import type * as PaliGemma from './paligemma';
 import type * as Phi3 from './phi3';
+import type * as Pixtral from './pixtral';
 import type * as Qwen25Vl from './qwen2_5_vl';
 import type * as Qwen2Vl from './qwen2_vl';
 import type * as Qwen3Vl from './qwen3_vl';
@@ -26,14 +31,23 @@ export interface ModelHooks {
   kwargs?: HookOptions['kwargs'];
 }
 
-type Loader = () => Promise<ModelClass>;
+/** @param config config.json as it is, where one architecture has checkpoints of two kinds */
+type Loader = (config: Readonly<Record<string, unknown>>) => Promise<ModelClass>;
 
 /* eslint-disable @typescript-eslint/no-require-imports -- import() inside CommonJS is an ES import, which test runners' vm contexts refuse */
 const llama: Loader = async () => (require('./llama') as typeof Llama).LlamaForCausalLM;
 const gemma: Loader = async () => (require('./gemma') as typeof Gemma).GemmaForCausalLM;
 const phi3: Loader = async () => (require('./phi3') as typeof Phi3).Phi3ForCausalLM;
 const idefics3: Loader = async () => (require('./idefics3') as typeof Idefics3).Idefics3ForConditionalGeneration;
-const llava: Loader = async () => (require('./llava') as typeof Llava).LlavaForConditionalGeneration;
+const gemma3: Loader = async () => (require('./gemma3') as typeof Gemma3).Gemma3ForConditionalGeneration;
+const internVl: Loader = async () => (require('./internvl') as typeof InternVl).InternVLForConditionalGeneration;
+const mistral3: Loader = async () => (require('./mistral3') as typeof Mistral3).Mistral3ForConditionalGeneration;
+const paliGemma: Loader = async () => (require('./paligemma') as typeof PaliGemma).PaliGemmaForConditionalGeneration;
+/** Pixtral's checkpoints name LLaVA's architecture; their tower takes pictures of any size. */
+const llava: Loader = async ({ vision_config: vision }) =>
+  (vision as { model_type?: unknown } | undefined)?.model_type === 'pixtral'
+    ? (require('./pixtral') as typeof Pixtral).PixtralForConditionalGeneration
+    : (require('./llava') as typeof Llava).LlavaForConditionalGeneration;
 const llavaNext: Loader = async () => (require('./llava_next') as typeof LlavaNext).LlavaNextForConditionalGeneration;
 const llavaOnevision: Loader = async () =>
   (require('./llava_onevision') as typeof LlavaOnevision).LlavaOnevisionForConditionalGeneration;
@@ -52,6 +66,10 @@ const models = new Map<string, Loader>([
   ['GemmaForCausalLM', gemma],
   ['Gemma2ForCausalLM', gemma],
   ['Gemma3ForCausalLM', gemma],
+  ['Gemma3ForConditionalGeneration', gemma3],
+  ['InternVLForConditionalGeneration', internVl],
+  ['Mistral3ForConditionalGeneration', mistral3],
+  ['PaliGemmaForConditionalGeneration', paliGemma],
   ['Idefics3ForConditionalGeneration', idefics3],
   ['SmolVLMForConditionalGeneration', idefics3],
   ['LlavaForConditionalGeneration', llava],
@@ -120,11 +138,14 @@ export function supportsMultiModal(modelClass: ModelClass): boolean {
 }
 
 /** The class of the first architecture that is known. */
-export async function resolveModelClass(architectures: readonly string[]): Promise<ResolvedModelClass> {
+export async function resolveModelClass(
+  architectures: readonly string[],
+  config: Readonly<Record<string, unknown>> = {},
+): Promise<ResolvedModelClass> {
   for (const architecture of architectures) {
     const load = models.get(architecture);
     if (!load) continue;
-    const modelClass = await load();
+    const modelClass = await load(config);
     if (typeof modelClass !== 'function') {
       throw new OcelliError(
         'ERR_REGISTRY',

@@ -71,12 +71,12 @@ export class SiglipVisionModel extends Module {
   }
 }
 
-/** Places of a side x side picture, row by row, in the order of squares: row by row of squares, and inside each. */
-export function squareOrder(side: number, square: number): number[] {
+/** Places of a picture of rows x cols, row by row, in the order of squares: row by row of squares, and inside each. */
+export function squareOrder(rows: number, square: number, cols = rows): number[] {
   const order: number[] = [];
-  for (let top = 0; top < side; top += square) {
-    for (let left = 0; left < side; left += square) {
-      for (let i = 0; i < square ** 2; i++) order.push((top + Math.floor(i / square)) * side + left + (i % square));
+  for (let top = 0; top < rows; top += square) {
+    for (let left = 0; left < cols; left += square) {
+      for (let i = 0; i < square ** 2; i++) order.push((top + Math.floor(i / square)) * cols + left + (i % square));
     }
   }
   return order;

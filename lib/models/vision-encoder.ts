@@ -203,7 +203,8 @@ export class VisionModel extends Module {
   }
 }
 
-function blocksOf(layer: number, count: number): number {
+/** How many blocks a vision_feature_layer means: negative counts from the end, -1 is all. */
+export function blocksOf(layer: number, count: number): number {
   const blocks = layer < 0 ? count + 1 + layer : layer;
   if (Number.isInteger(blocks) && blocks >= 0 && blocks <= count) return blocks;
   throw new OcelliError(

@@ -32,6 +32,8 @@ export interface GoldenFolder {
   name: string;
   architectures: string[];
   cases: GoldenCase[];
+  /** prompt_token_ids are the processor's, which adds to what the prompt spells. */
+  processedIds: boolean;
   /** Of one case, by the name behind the case's. */
   tensors(caseName: string): Map<string, GoldenTensor>;
   tensor(key: string): GoldenTensor;
@@ -47,6 +49,7 @@ export function readGoldenFolder(path: string): GoldenFolder {
     name: basename(path),
     architectures: json<{ architectures: string[] }>('config.json').architectures,
     cases: json<{ cases: GoldenCase[] }>('cases.json').cases,
+    processedIds: json<{ prompt?: string }>('cases.json').prompt !== undefined,
     tensors: (name) =>
       new Map(
         [...all].filter(([key]) => key.startsWith(`${name}.`)).map(([key, t]) => [key.slice(name.length + 1), t]),

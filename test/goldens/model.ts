@@ -5,9 +5,8 @@ import { ItemMapper, type EncodableItem } from '../../dist/engine/items';
 import { featureRowsOf } from '../../dist/engine/loaded-model';
 import { weightFormat } from '../../dist/engine/memory-plan';
 import { openWeights } from '../../dist/engine/open-weights';
-import { processInput } from '../../dist/engine/submission';
+import { processInput, type ProcessedInputs } from '../../dist/engine/submission';
 import { InputContext, MULTIMODAL_REGISTRY } from '../../dist/index';
-import type { LLMInputs } from '../../dist/inputs/registry';
 import type { ModelHooksOfClass, PlacedItem, PromptPositions } from '../../dist/models/hooks';
 import '../../dist/models/registry';
 import { loadNative, type ModelHandle, type NativeTensor, type RunResult } from '../../dist/native';
@@ -82,7 +81,7 @@ export class GoldenModel {
     addSpecialTokens: boolean,
     data: Data,
     kwargs: Record<string, unknown>,
-  ): Promise<LLMInputs> {
+  ): Promise<ProcessedInputs> {
     const segments = prompt === null ? undefined : this.tokenizer.segments(prompt, { addSpecialTokens });
     return processInput(this.config, this.tokenizer, {
       promptTokenIds,

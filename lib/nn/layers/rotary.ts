@@ -29,6 +29,8 @@ export interface RotaryOptions {
   style?: 'half' | 'pairs';
   /** Positions are [axes, T] and each axis turns its part of the frequencies, which begin anew (2-D rope of vision towers). */
   axes?: number;
+  /** The axes get the frequencies of the whole head in turn, in place of their own (Pixtral). */
+  dealt?: boolean;
 }
 
 /** Rotary positions (RoFormer), with the scalings that checkpoints name. */
@@ -44,9 +46,13 @@ export class RotaryEmbedding extends Module {
     this.#rotaryDim = options.rotaryDim ?? headDim;
     this.#style = options.style ?? 'half';
     const axes = options.axes ?? 1;
-    const each = scaledRope(this.#rotaryDim / axes, options.theta, options.scaling ?? undefined);
-    this.#scaled = { ...each, frequencies: Array.from({ length: axes }, () => each.frequencies).flat() };
-    this.#sections = axes > 1 ? new Array<number>(axes).fill(each.frequencies.length) : options.scaling?.mrope_section;
+    const shared = options.dealt ? this.#rotaryDim : this.#rotaryDim / axes;
+    const each = scaledRope(shared, options.theta, options.scaling ?? undefined);
+    const ofAxis = (axis: number): number[] =>
+      options.dealt ? each.frequencies.filter((_, i) => i % axes === axis) : each.frequencies;
+    this.#scaled = { ...each, frequencies: Array.from({ length: axes }, (_, axis) => ofAxis(axis)).flat() };
+    this.#sections =
+      axes > 1 ? new Array<number>(axes).fill(this.#rotaryDim / 2 / axes) : options.scaling?.mrope_section;
     this.#interleaved = options.scaling?.mrope_interleaved === true;
   }
 
