@@ -1,6 +1,6 @@
 /** Architecture -> model class. Built-in ones are imported when a checkpoint names them. */
 import { setModelClassResolver, type ResolvedModelClass } from '../config/model-config';
-import type { HookOptions } from '../config/hooks';
+import { nearestName, type HookOptions } from '../config/hooks';
 import type { ModelClass } from '../config/model-class';
 import { OcelliError } from '../errors';
 import type { DummyDataFactory, InputProcessor } from '../inputs/registry';
@@ -154,12 +154,15 @@ export async function resolveModelClass(
     }
     return { architecture, modelClass, supportsMultiModal: supportsMultiModal(modelClass) };
   }
+  const nearest = nearestName(architectures[0] ?? '', models.keys());
   throw new OcelliError(
     'ERR_UNKNOWN_ARCHITECTURE',
     `Expected one of ${knownArchitectures().join(', ')} for architectures in config.json but received ${architectures.join(', ')}`,
     {
-      hint: 'A model of your own is added with registerModel(architecture, modelClass).',
-      details: { architectures: [...architectures], known: knownArchitectures() },
+      hint:
+        (nearest ? `The nearest name is ${nearest}: if the model is of that form, write it into config.json. ` : '') +
+        'A model of your own is added with registerModel(architecture, modelClass).',
+      details: { architectures: [...architectures], known: knownArchitectures(), ...(nearest ? { nearest } : {}) },
     },
   );
 }

@@ -22,6 +22,22 @@ test('an unknown architecture lists the known ones', async () => {
   });
 });
 
+test.each([
+  ['Gemma3nForConditionalGeneration', 'Gemma3ForConditionalGeneration'],
+  ['Qwen2_5VLForConditionalGeneration', 'Qwen2_5_VLForConditionalGeneration'],
+])('%s comes nearest to %s', async (name, nearest) => {
+  await expect(resolveModelClass([name])).rejects.toMatchObject({
+    code: 'ERR_UNKNOWN_ARCHITECTURE',
+    hint: expect.stringContaining(nearest),
+    details: { nearest },
+  });
+});
+
+test('what resembles nothing is compared with nothing', async () => {
+  await expect(resolveModelClass(['Zzz'])).rejects.toMatchObject({ details: { architectures: ['Zzz'] } });
+  await expect(resolveModelClass(['Zzz'])).rejects.not.toMatchObject({ details: { nearest: expect.anything() } });
+});
+
 test('a class, a lazy import, and hooks in one call', async () => {
   registerModel('OwnForCausalLM', Own);
   expect((await resolveModelClass(['OwnForCausalLM'])).modelClass).toBe(Own);
