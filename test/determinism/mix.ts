@@ -96,6 +96,7 @@ function drawOptions(
     enableChunkedPrefill: chunked,
     maxNumBatchedTokens: chunked ? Math.max(maxNumSeqs, random.pick([16, 33, 64, 200, 1024])) : maxModelLen,
     ...(random.chance(0.7) ? { kvCacheMemoryBytes: Math.ceil(blocks) * blockSize * kvBytesPerToken } : {}),
-    ...(features > 0 && random.chance(0.4) ? { encoderCacheBytes: features * random.pick([1, 2]) } : {}),
+    // What one step reads together has to fit: where a prompt attends both ways that is every picture of the longest one.
+    ...(features > 0 && random.chance(0.4) ? { encoderCacheBytes: features * random.pick([2, 3]) } : {}),
   };
 }
