@@ -1,0 +1,25 @@
+/** Folders that miss a bound, and by how much at most. `npm run goldens` counts them as failures; the tests hold them to what is known. */
+import { strain, type Check } from './compare';
+import type { FolderReport } from './run';
+
+/**
+ * Times the bound, by dtype. Gemma 3 norms q and k by weights of 2.5, so that its scores reach 22: one rounding of a score moves a weight
+ * of the softmax by 2e-6 in each of four layers. The reference backend, which sums in float64, is as far from the stored tensors as the
+ * others are. In bfloat16 the same scores are rounded to 1 in 200 on AVX-512, which multiplies a bfloat16 cache as it is.
+ */
+const knownMisses: Readonly<Record<string, Readonly<Record<'float32' | 'bfloat16', number>>>> = {
+  gemma3: { float32: 1.7, bfloat16: 2.5 },
+};
+
+/** What fails beyond that, of the folder and of its cases. */
+export function unexpectedFailures({
+  folder,
+  dtype,
+  failures,
+  cases,
+}: FolderReport): { where: string; check: Check }[] {
+  const allowed = knownMisses[folder]?.[dtype] ?? 1;
+  const beyond = (where: string, checks: readonly Check[]): { where: string; check: Check }[] =>
+    checks.filter((check) => !(strain(check) <= allowed)).map((check) => ({ where, check }));
+  return [...beyond(folder, failures), ...cases.flatMap((c) => beyond(c.name, c.failures))];
+}
