@@ -64,6 +64,10 @@ uint32_t element_blocks(const Rows& rows);
 // Columns of a packed weight's rows: k rounded up to whole slices, zeros behind k.
 constexpr int64_t packed_width(int64_t k) { return (k + kSliceK - 1) / kSliceK * kSliceK; }
 
+// What a weight of linear takes, and how it is packed: see Backend in core/op.h.
+size_t packed_bytes(WeightFormat format, int64_t n, int64_t k);
+void pack(const Tensor& rows, int64_t row, PackedMatrix& dst);
+
 // "gelu" and its kin as kernels know them (activation.cuh); 0 where there is none.
 int activation_code(const std::string& kind);
 

@@ -185,7 +185,7 @@ static void run_linear(const OpCall& call) {
   for (const auto& entry : call.attrs->strings) {
     if (entry.first == "act") act = activation_code(entry.second);
   }
-  const Format format = format_of(w.format);
+  const Format format = format_of(plain_dtype(w.format));
   // Tensor cores take chunks of eight values; K that is no multiple of eight is nobody's hidden size.
   if (format == kF32 || format != x.format || !x.vectors || k % 8 != 0) {
     const long long stride = packed_width(k);

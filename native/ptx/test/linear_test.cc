@@ -50,7 +50,7 @@ Outcome run(const Shape& shape, DType x_dtype, DType w_dtype, DType y_dtype, boo
     for (float& value : both->values) value = std::fabs(value);
   }
   const auto refer = [&](Both& from, Both& weights, Both& shift, std::vector<float>* to) {
-    PackedMatrix packed{shape.n, shape.k, DType::kF32, weights.values.data(), weights.values.size() * 4};
+    PackedMatrix packed{shape.n, shape.k, WeightFormat::kF32, weights.values.data(), weights.values.size() * 4};
     Tensor in[3] = {view(from, from.values.data(), DType::kF32), {}, view(shift, shift.values.data(), DType::kF32)};
     in[1].packed = &packed;
     Tensor result = view(out, to->data(), DType::kF32);
@@ -67,8 +67,9 @@ Outcome run(const Shape& shape, DType x_dtype, DType w_dtype, DType y_dtype, boo
 
   Bench bench(what);
   // Packed in two parts, as loading does it.
-  std::vector<uint8_t> rows(cuda::backend.packed_bytes(w_dtype, shape.n, shape.k));
-  PackedMatrix packed{shape.n, shape.k, w_dtype, rows.data(), rows.size()};
+  const WeightFormat format = weight_format_from_name(name_of(w_dtype));
+  std::vector<uint8_t> rows(cuda::backend.packed_bytes(format, shape.n, shape.k));
+  PackedMatrix packed{shape.n, shape.k, format, rows.data(), rows.size()};
   Both w_copies = w;
   Tensor all = view(w_copies, w_copies.values.data(), DType::kF32), part = all;
   const int64_t half = shape.n / 2;

@@ -56,7 +56,7 @@ void body() {
 
   in[0] = tensor({384, 512}, 1);
   const Tensor w = tensor({256, 512}, 2);
-  PackedMatrix packed{256, 512, DType::kBF16, w.data, 0};
+  PackedMatrix packed{256, 512, WeightFormat::kBF16, w.data, 0};
   in[1] = {};
   in[1].packed = &packed;
   out = tensor({384, 256}, 3);
