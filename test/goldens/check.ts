@@ -24,7 +24,15 @@ const equal = (what: string, a: ArrayLike<number | bigint>, b: ArrayLike<number 
   bound: 0,
 });
 
-export async function checkCase(model: GoldenModel, folder: GoldenFolder, golden: GoldenCase): Promise<CaseResult> {
+interface Answer {
+  checks: Check[];
+  items: EncodedItem[];
+  /** Absent where the prompt came out otherwise: what follows would only repeat the failure, in words that say less. */
+  answered?: { ids: readonly number[]; placement: PromptPositions; forward: Forward };
+}
+
+/** A case through the model, its golden tokens forced behind the prompt. */
+export async function answer(model: GoldenModel, folder: GoldenFolder, golden: GoldenCase): Promise<Answer> {
   const checks = folder.processedIds ? [] : await checkText(model, golden);
   const data = await itemsOf(model, folder, golden);
   const kwargs = { ...golden.processor_kwargs, ...(golden.flat_images ? flat(model) : {}) };
@@ -40,9 +48,7 @@ export async function checkCase(model: GoldenModel, folder: GoldenFolder, golden
       golden.image_token_counts,
     ),
   );
-  // What follows would only repeat the failure, in words that say less.
-  if (checks.some((c) => c.error > 0 && /input_ids|counts/.test(c.what)))
-    return { name: golden.name, checks, steps: [] };
+  if (checks.some((c) => c.error > 0 && /input_ids|counts/.test(c.what))) return { checks, items: [] };
 
   const items: EncodedItem[] = [];
   for (const item of mapped) items.push(await model.encode(item));
@@ -50,6 +56,13 @@ export async function checkCase(model: GoldenModel, folder: GoldenFolder, golden
   const placement = model.positions(ids, placed);
   const forced = golden.greedy.token_ids.slice(0, -1);
   const forward = await model.forward(ids, forced, items, placed, placement, expanded.atomicSpans);
+  return { checks, items, answered: { ids, placement, forward } };
+}
+
+export async function checkCase(model: GoldenModel, folder: GoldenFolder, golden: GoldenCase): Promise<CaseResult> {
+  const { checks, items, answered } = await answer(model, folder, golden);
+  if (!answered) return { name: golden.name, checks, steps: [] };
+  const { ids, placement, forward } = answered;
   const tensors = folder.tensors(golden.name);
   if (model.setting.dtype === 'bfloat16') {
     checks.push(...driftOf(golden, forward, tensors, ids.length));

@@ -17,6 +17,7 @@ export interface Setting {
   /** `ref`, `cpu`, or one instruction set of cpu. */
   backend: string;
   dtype: 'float32' | 'bfloat16';
+  quantization?: 'int8' | 'int4';
   threads: number;
 }
 
@@ -46,7 +47,8 @@ export class GoldenModel {
   ) {}
 
   static async load(path: string, setting: Setting): Promise<GoldenModel> {
-    const config = await ModelConfig.load(path, { dtype: setting.dtype });
+    const { dtype, quantization = 'none' } = setting;
+    const config = await ModelConfig.load(path, { dtype, quantization });
     MULTIMODAL_REGISTRY.initMmLimitsPerPrompt(config);
     const traced = traceModel(config.modelClass as never, config.hfConfig);
     const native = loadNative();
