@@ -1,13 +1,12 @@
 #include "core/executor.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <list>
 
 #include "core/arena.h"
 #include "core/denormals.h"
 #include "core/layout.h"
+#include "core/staging.h"
 
 namespace ocelli {
 
@@ -39,38 +38,6 @@ struct Plan {
   bool checked_with_step = false;  // attention's contract reads the KV cache's sizes
 };
 
-// Anonymous memory that is committed when touched.
-class Region {
- public:
-  ~Region() { release(); }
-  void grow(uint64_t bytes) {
-    if (bytes <= bytes_) return;
-    void* fresh = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (fresh == MAP_FAILED) {
-      throw Error("ERR_OUT_OF_MEMORY",
-                  "Expected " + std::to_string(bytes) + " bytes for activations but the system refused them",
-                  "Lower maxNumBatchedTokens or the size of pictures.");
-    }
-    release();
-    data_ = fresh;
-    bytes_ = bytes;
-#ifdef MADV_HUGEPAGE
-    madvise(data_, bytes_, MADV_HUGEPAGE);
-#endif
-  }
-  char* data() const { return static_cast<char*>(data_); }
-  uint64_t bytes() const { return bytes_; }
-
- private:
-  void release() {
-    if (data_ != nullptr) munmap(data_, bytes_);
-    data_ = nullptr;
-    bytes_ = 0;
-  }
-  void* data_ = nullptr;
-  uint64_t bytes_ = 0;
-};
-
 std::string place_of(const ProgramOp& op) { return std::string(name_of(op.op)) + " at " + op.path; }
 
 }  // namespace
@@ -81,23 +48,35 @@ struct Executor::State {
   const Weights* weights;
   int program_index;
   Pool* pool;
+  Memory& memory;
 
   std::vector<Tensor> fixed;                     // per value: weights and constants, with data where it is known
   std::vector<PackedMatrix> placeholder;         // of packed weights while planning
   std::vector<std::vector<uint64_t>> constants;  // 8-byte words, for alignment
+  Allocation placed_constants;                   // where the host's are out of reach
   std::list<Plan> plans;                         // most recent first
-  Region region;
+  Allocation region;
+  Staging staging;
   Plan* bound = nullptr;
   std::vector<void*> input_data;
   const StepContext* step = nullptr;
+  StepContext placed_step;
   size_t next = 0;
   bool done = false;
 
   State(const Program& p, const Backend* b, const Weights* w, int index, Pool* threads)
-      : program(p), backend(b), weights(w), program_index(index), pool(threads), fixed(p.values.size()) {
+      : program(p),
+        backend(b),
+        weights(w),
+        program_index(index),
+        pool(threads),
+        memory(memory_of(*b)),
+        fixed(p.values.size()),
+        staging(memory) {
     placeholder.resize(program.weights.size());
     for (size_t i = 0; i < program.weights.size(); i++) fix_weight(i);
     for (const ProgramConstant& constant : program.constants) fix_constant(constant);
+    if (!memory.host()) place_constants();
     input_data.resize(program.inputs.size());
   }
 
@@ -133,6 +112,19 @@ struct Executor::State {
         tensor.as<float>()[i] = static_cast<float>(constant.data[i]);
       }
     }
+  }
+
+  void place_constants() {
+    uint64_t bytes = 0;
+    for (const auto& words : constants) bytes += Staging::room(words.size() * 8);
+    placed_constants = Allocation(memory, bytes, Use::kWhole, "constants", "");
+    char* at = placed_constants.data();
+    for (size_t i = 0; i < constants.size(); i++) {
+      memory.upload(at, constants[i].data(), constants[i].size() * 8);
+      fixed[program.constants[i].value].data = at;
+      at += Staging::room(constants[i].size() * 8);
+    }
+    memory.synchronize();
   }
 
   int32_t input_of(int32_t value) const {
@@ -196,6 +188,7 @@ struct Executor::State {
     call.attrs = &op.attrs;
     call.step = context;
     call.pool = pool;
+    call.memory = &memory;
     return call;
   }
 
@@ -252,17 +245,22 @@ struct Executor::State {
     return &plans.front();
   }
 
-  void bind_inputs(const Plan& plan, const std::map<std::string, Tensor>& inputs) {
+  void bind_inputs(const Plan& plan, const std::map<std::string, Tensor>& inputs,
+                   const std::map<std::string, Tensor>& resident, const StepContext* context) {
+    uint64_t bytes = context != nullptr ? Staging::room(*context) : 0;
+    for (const auto& [name, tensor] : inputs)
+      bytes += Staging::room(static_cast<uint64_t>(tensor.numel() * size_of(tensor.dtype)));
+    staging.begin(bytes);
     for (size_t i = 0; i < program.inputs.size(); i++) {
       const ProgramInput& input = program.inputs[i];
       const Tensor& expected = plan.placed[input.value].shape;
-      auto found = inputs.find(input.name);
+      const auto there = resident.find(input.name), given_here = inputs.find(input.name);
       std::string wanted = name_of(expected.dtype) + describe_shape(expected);
-      if (found == inputs.end()) {
+      if (there == resident.end() && given_here == inputs.end()) {
         throw Error("ERR_SHAPE", "Expected " + wanted + " for input '" + input.name + "' of program '" + program.name +
                                      "' but received nothing");
       }
-      const Tensor& given = found->second;
+      const Tensor& given = there != resident.end() ? there->second : given_here->second;
       bool matches = given.rank == expected.rank && given.contiguous();
       for (int d = 0; matches && d < given.rank; d++) matches = given.shape[d] == expected.shape[d];
       if (!matches || given.dtype != expected.dtype || (given.data == nullptr && given.numel() != 0)) {
@@ -270,8 +268,12 @@ struct Executor::State {
                                                              "' of program '" + program.name + "' but received " +
                                                              describe(given));
       }
-      input_data[i] = given.data != nullptr ? given.data : region.data();
+      void* data = given.data != nullptr ? given.data : region.data();
+      const uint64_t size = static_cast<uint64_t>(given.numel() * size_of(given.dtype));
+      input_data[i] = there == resident.end() ? staging.place(data, size) : data;
     }
+    step = staging.place(context, &placed_step);
+    staging.send();
   }
 
   [[noreturn]] void fail_run(const ProgramOp& op, const std::string& code, const std::string& what,
@@ -292,26 +294,30 @@ uint64_t Executor::peak_bytes(const std::vector<int64_t>& symbols, const std::ve
   return state_->plan_for(symbols, keep, nullptr)->arena.bytes + kTail;
 }
 
-void Executor::reserve(uint64_t bytes) {
-  if (bytes + kTail <= state_->region.bytes()) return;
-  state_->bound = nullptr;  // its pointers would dangle
-  state_->region.grow(bytes + kTail);
+void Executor::reserve(uint64_t bytes, uint64_t input_bytes) {
+  State& state = *state_;
+  state.staging.reserve(input_bytes);
+  if (bytes + kTail <= state.region.bytes()) return;
+  state.bound = nullptr;  // its pointers would dangle
+  state.region.reset();
+  state.region = Allocation(state.memory, bytes + kTail, Use::kWhole, "activations",
+                            "Lower maxNumBatchedTokens or the size of pictures.");
 }
 
 void Executor::bind(const std::vector<int64_t>& symbols, const std::map<std::string, Tensor>& inputs,
-                    const StepContext* step, const std::vector<int32_t>& keep) {
+                    const StepContext* step, const std::vector<int32_t>& keep,
+                    const std::map<std::string, Tensor>& resident) {
   State& state = *state_;
   state.bound = nullptr;
   state.done = false;
   Plan* plan = state.plan_for(symbols, keep, step);
   reserve(plan->arena.bytes);
-  state.bind_inputs(*plan, inputs);
+  state.bind_inputs(*plan, inputs, resident, step);
   for (Step& each : plan->steps) {
     for (size_t j = 0; j < each.tensors.size(); j++) {
       each.tensors[j].data = state.address(each.operands[j], each.tensors[j].data);
     }
   }
-  state.step = step;
   state.next = 0;
   state.bound = plan;
 }
@@ -344,6 +350,12 @@ bool Executor::run(std::chrono::steady_clock::time_point deadline) {
     }
     state.next++;
     if (timed && state.next < count && std::chrono::steady_clock::now() >= deadline) return false;
+  }
+  try {
+    state.memory.synchronize();
+  } catch (const Error& error) {  // of an op that ran behind the host's back
+    state.bound = nullptr;
+    throw Error(error.code(), std::string(error.what()) + " (in program '" + state.program.name + "')", error.hint());
   }
   state.done = true;
   return true;

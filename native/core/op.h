@@ -1,5 +1,5 @@
-// The border between core and backends. A backend sees this file, tensor.h, step.h, threads.h and check.h, nothing
-// else.
+// The border between core and backends. A backend sees this file, memory.h, tensor.h, step.h, threads.h and check.h,
+// nothing else.
 #pragma once
 
 #include <cstddef>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "core/memory.h"
 #include "core/step.h"
 #include "core/tensor.h"
 #include "core/threads.h"
@@ -41,7 +42,8 @@ struct OpCall {
   const Attrs* attrs = nullptr;
   const StepContext* step = nullptr;  // null outside text programs
   Pool* pool = nullptr;
-  void* scratch = nullptr;  // as many bytes as OpImpl::scratch asked for, 64-byte aligned, contents undefined
+  Memory* memory = nullptr;  // where the operands lie, the backend's
+  void* scratch = nullptr;   // as many bytes as OpImpl::scratch asked for, 64-byte aligned, contents undefined
 };
 
 // What every backend agrees on, stated once beside the reference (native/ref/<op>.cc): operands, dtypes, shapes,
@@ -71,11 +73,15 @@ struct Backend {
   // Bytes that packing an [n, k] matrix of `format` takes.
   size_t (*packed_bytes)(WeightFormat format, int64_t n, int64_t k);
   // Packs rows [row, row + rows.shape[0]) of dst from `rows` ([r, k], any of f32/bf16/f16, contiguous), converting to
-  // dst.format (round to nearest even; blocks as core/quantize.h has them). May be called for several row ranges from several threads at once; ranges start
-  // at multiples of 64 rows except that any range may be the last one of its part. dst.data was zeroed.
+  // dst.format (round to nearest even; blocks as core/quantize.h has them). May be called for several row ranges from
+  // several threads at once; ranges start at multiples of 64 rows except that any range may be the last one of its
+  // part. dst.data was zeroed.
   void (*pack)(const Tensor& rows, int64_t row, PackedMatrix& dst);
-  // One row of logits -> one token and its log-probabilities (sample.h).
+  // Where its tensors lie; null: the host's memory.
+  Memory* memory = nullptr;
 };
+
+inline Memory& memory_of(const Backend& backend) { return backend.memory ? *backend.memory : host_memory(); }
 
 // ERR_INDEX: "Expected <expected> <limit> for '<operand>' of <path> but received <found> at <at>".
 [[noreturn]] void fail_index(const OpCall& call, const char* operand, const char* expected, int64_t limit,

@@ -13,13 +13,16 @@ constexpr int32_t kBlockSize = 16;
 
 // The KV cache and step of one sequence of T fresh tokens.
 struct PrivateCache {
-  std::vector<std::vector<uint64_t>> memory;
+  Memory& memory;
+  std::vector<Allocation> caches;
   std::vector<KvLayer> layers;
   KvCache kv;
   std::vector<int32_t> cu_rows, context, block_table, slot, hi;
   StepContext step;
 
-  PrivateCache(const Program& program, const std::vector<int64_t>& symbols, DType dtype, const Tensor* hi_override) {
+  PrivateCache(Memory& where, const Program& program, const std::vector<int64_t>& symbols, DType dtype,
+               const Tensor* hi_override)
+      : memory(where) {
     kv.dtype = dtype;
     kv.block_size = kBlockSize;
     int64_t tokens = -1;
@@ -80,8 +83,11 @@ struct PrivateCache {
     for (int32_t i = 0; i < kv.layers; i++) {
       KvLayer layer;
       for (int32_t width : {kv.head_dim_k, kv.head_dim_v}) {
-        memory.emplace_back(rows * width * size_of(kv.dtype) / 8 + 8, UINT64_MAX);
-        (width == kv.head_dim_k && layer.k == nullptr ? layer.k : layer.v) = memory.back().data();
+        const std::vector<uint64_t> unset(rows * width * size_of(kv.dtype) / 8 + 8, UINT64_MAX);
+        caches.emplace_back(memory, unset.size() * 8, Use::kWhole, "a KV cache", "");
+        memory.upload(caches.back().data(), unset.data(), unset.size() * 8);
+        memory.synchronize();
+        (width == kv.head_dim_k && layer.k == nullptr ? layer.k : layer.v) = caches.back().data();
       }
       layers.push_back(layer);
     }
@@ -102,10 +108,19 @@ struct PrivateCache {
   }
 };
 
-RunTensor copy_dense(const Tensor& from) {
+RunTensor copy_dense(Memory& memory, Tensor from) {
   RunTensor copy;
   int64_t count = from.numel();
   int64_t size = size_of(from.dtype);
+  std::vector<uint64_t> read;
+  if (!memory.host() && count > 0) {
+    int64_t last = 0;
+    for (int i = 0; i < from.rank; i++) last += (from.shape[i] - 1) * from.stride[i];
+    read.resize(static_cast<size_t>((last + 1) * size) / 8 + 1);
+    memory.download(read.data(), from.data, static_cast<uint64_t>((last + 1) * size));
+    memory.synchronize();
+    from.data = read.data();
+  }
   copy.words.resize(static_cast<size_t>(count * size) / 8 + 1);
   copy.tensor = from;
   copy.tensor.data = copy.words.data();
@@ -146,13 +161,14 @@ SingleRunResult run_once(const SingleRun& run) {
     }
     keep.insert(found->second);
   }
+  Memory& memory = memory_of(*run.model->backend);
   std::unique_ptr<PrivateCache> cache;
   if (has_kv_cache(program)) {
     bool own = false;
     for (const ProgramInput& input : program.inputs) own = own || input.name == "hi";
     auto hi = run.inputs.find("hi");
-    cache.reset(
-        new PrivateCache(program, run.symbols, run.kv_dtype, own || hi == run.inputs.end() ? nullptr : &hi->second));
+    cache.reset(new PrivateCache(memory, program, run.symbols, run.kv_dtype,
+                                 own || hi == run.inputs.end() ? nullptr : &hi->second));
   }
   Executor executor(program, run.model->backend, run.model->weights.get(), run.program, run.model->pool.get());
   executor.bind(run.symbols, run.inputs, cache != nullptr ? &cache->step : nullptr,
@@ -160,8 +176,9 @@ SingleRunResult run_once(const SingleRun& run) {
   executor.run();
   SingleRunResult result;
   for (const auto& output : program.outputs)
-    result.outputs.emplace(output.first, copy_dense(executor.value(output.second)));
-  for (const std::string& tap : run.taps) result.taps.emplace(tap, copy_dense(executor.value(program.taps.at(tap))));
+    result.outputs.emplace(output.first, copy_dense(memory, executor.value(output.second)));
+  for (const std::string& tap : run.taps)
+    result.taps.emplace(tap, copy_dense(memory, executor.value(program.taps.at(tap))));
   return result;
 }
 

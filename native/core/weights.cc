@@ -66,7 +66,8 @@ WeightFormat format_of(const Slot& slot, WeightFormat wanted) {
   return wanted;
 }
 
-// Decides where each slot lives; returns the arena's bytes.
+// Decides where each slot lives; returns the arena's bytes. What a backend of another memory needs is never left in the
+// file.
 uint64_t lay_out(Inventory* inventory, const Backend* backend, const WeightOptions& options) {
   uint64_t total = 0;
   for (auto& slot : inventory->slots) {
@@ -75,7 +76,8 @@ uint64_t lay_out(Inventory* inventory, const Backend* backend, const WeightOptio
       slot->bytes = backend->packed_bytes(slot->matrix.format, slot->rows(), slot->width());
     } else {
       slot->dtype = stored_dtype(*slot, options.dtype);
-      slot->mapped = slot->sources.size() == 1 && slot->sources[0].direct() && slot->sources[0].tensor->bytes != 0;
+      slot->mapped = memory_of(*backend).host() && slot->sources.size() == 1 && slot->sources[0].direct() &&
+                     slot->sources[0].tensor->bytes != 0;
       slot->bytes = static_cast<uint64_t>(slot->numel()) * size_of(slot->dtype);
     }
     if (slot->mapped) continue;
@@ -93,35 +95,46 @@ std::string mebibytes(uint64_t bytes) { return std::to_string(bytes >> 20) + " M
 struct Weights::State {
   std::shared_ptr<Checkpoint> checkpoint;
   Inventory inventory;
-  char* arena = nullptr;
-  uint64_t arena_bytes = 0;
+  Allocation arena;   // where the backend's tensors lie
+  Allocation filled;  // of the host, as large: where slots are filled on their way to another memory
   uint64_t mapped = 0;
 
-  ~State() {
-    if (arena != nullptr) munmap(arena, arena_bytes);
-  }
-
-  void allocate(uint64_t bytes) {
+  void allocate(Memory& memory, uint64_t bytes) {
     uint64_t available = memory_info().available;
-    if (available != 0 && bytes > available) {
+    if (memory.host() && available != 0 && bytes > available) {
       throw Error(
           "ERR_OUT_OF_MEMORY",
           "Expected " + mebibytes(bytes) + " of free memory for the weights but received " + mebibytes(available),
           "Choose dtype bf16, a smaller model, or give the process more memory.");
     }
-    arena_bytes = bytes + 64;
-    void* data = mmap(nullptr, arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (data == MAP_FAILED) {
-      throw Error("ERR_OUT_OF_MEMORY", "Expected " + mebibytes(bytes) + " for the weights but the system refused them");
+    const char* remedy = "Choose dtype bf16 or a smaller model.";
+    arena = Allocation(memory, bytes + 64, Use::kWhole, "the weights", remedy);
+    if (!memory.host()) filled = Allocation(host_memory(), bytes + 64, Use::kInParts, "the weights", remedy);
+  }
+
+  // A slot that is filled goes to where the backend reads it; its pages on the way are given back.
+  void send(Memory& memory, const Slot& slot) const {
+    if (filled.data() == nullptr) return;
+    memory.upload(arena.data() + slot.offset, filled.data() + slot.offset, slot.bytes);
+    memory.synchronize();
+    constexpr uint64_t kPage = 4096;
+    const uint64_t first = (slot.offset + kPage - 1) / kPage * kPage, last = (slot.offset + slot.bytes) / kPage * kPage;
+    if (first < last) madvise(filled.data() + first, last - first, MADV_DONTNEED);
+  }
+
+  // From where slots were filled to where they lie.
+  void move_operands() {
+    if (filled.data() == nullptr) return;
+    for (auto& slot : inventory.slots) {
+      void*& data = slot->linear ? slot->matrix.data : slot->tensor.data;
+      data = arena.data() + slot->offset;
     }
-    arena = static_cast<char*>(data);
-#ifdef MADV_HUGEPAGE
-    madvise(arena, arena_bytes, MADV_HUGEPAGE);
-#endif
+    filled.reset();
   }
 
   // The operands, before their bytes are there.
-  void make_operands(const WeightOptions& options) {
+  void make_operands() {
+    char* base = filled.data() != nullptr ? filled.data() : arena.data();
     for (auto& slot : inventory.slots) {
       Tensor& tensor = slot->tensor;
       tensor.dtype = slot->dtype;
@@ -129,14 +142,14 @@ struct Weights::State {
       if (slot->linear) {
         slot->matrix.n = slot->rows();
         slot->matrix.k = slot->width();
-        slot->matrix.data = arena + slot->offset;
+        slot->matrix.data = base + slot->offset;
         slot->matrix.bytes = slot->bytes;
         tensor.packed = &slot->matrix;
       } else if (slot->mapped) {
         tensor.data = const_cast<void*>(slot->sources[0].tensor->data);
         mapped += slot->bytes;
       } else {
-        tensor.data = arena + slot->offset;
+        tensor.data = base + slot->offset;
       }
     }
   }
@@ -181,7 +194,9 @@ struct Weights::State {
       pool.parallel_for(static_cast<int64_t>(last - first),
                         [&](int64_t i, int) { execute(all[first + i], backend, options.seed); });
       for (size_t i = first; i < last; i++) {
-        if (i + 1 == all.size() || all[i + 1].slot != all[i].slot) release(*all[i].slot);
+        if (i + 1 < all.size() && all[i + 1].slot == all[i].slot) continue;
+        send(memory_of(*backend), *all[i].slot);
+        release(*all[i].slot);
       }
       loaded += batch;
       first = last;
@@ -207,9 +222,10 @@ std::unique_ptr<Weights> Weights::load(const std::vector<const Program*>& progra
     state.checkpoint = std::move(checkpoint);
     find_sources(*state.checkpoint, places, &state.inventory);
   }
-  state.allocate(lay_out(&state.inventory, backend, options));
-  state.make_operands(options);
+  state.allocate(memory_of(*backend), lay_out(&state.inventory, backend, options));
+  state.make_operands();
   state.fill(backend, options, pool, progress);
+  state.move_operands();
   return weights;
 }
 
@@ -217,7 +233,7 @@ const Tensor& Weights::operand(int program, int index) const {
   return state_->inventory.of_program[program][index]->tensor;
 }
 
-uint64_t Weights::resident_bytes() const { return state_->arena_bytes; }
+uint64_t Weights::resident_bytes() const { return state_->arena.bytes(); }
 
 uint64_t Weights::mapped_bytes() const { return state_->mapped; }
 
@@ -226,7 +242,7 @@ uint64_t Weights::resident_bytes(const std::vector<const Program*>& programs, co
   Inventory inventory = take_inventory(programs);
   if (checkpoint != nullptr && !options.dummy) find_sources(*checkpoint, places, &inventory);
   uint64_t total = lay_out(&inventory, backend, options) + 64;
-  if (options.dummy || checkpoint != nullptr) return total;
+  if (options.dummy || checkpoint != nullptr || !memory_of(*backend).host()) return total;
   // A plain tensor of one part stays in the file's mapping.
   for (auto& slot : inventory.slots) {
     if (!slot->linear && slot->parts.size() == 1) total -= align(slot->bytes);

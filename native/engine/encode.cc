@@ -1,7 +1,6 @@
 // Picture features: asked for by the scheduler, made by encoder programs in time slices between steps, kept by content.
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 
 #include "engine/engine.h"
 
@@ -29,7 +28,8 @@ bool Engine::features_ready(Sequence& sequence, int32_t index) {
     entry = encoder_cache_.insert(item.hash, bytes);
     if (!entry) return false;
     if (item.encoder < 0) {
-      std::memcpy(entry->rows.get(), item.features.tensor.data, bytes);
+      memory_.upload(entry->rows.data(), item.features.tensor.data, bytes);
+      memory_.synchronize();  // the request may go before the copy is made
       entry->ready = true;
     } else {
       jobs_.push_back({sequence.request, index, false});
@@ -116,7 +116,7 @@ void Engine::finish_encoding(const EncodeJob& job) {
                 "Expected " + std::to_string(item.rows) + " feature rows but the encoder gave " + describe(features));
   }
   if (!features.contiguous()) throw Error("ERR_SHAPE", "Expected contiguous features from the encoder");
-  std::memcpy(entry->rows.get(), features.data, entry->bytes);
+  memory_.copy(entry->rows.data(), features.data, entry->bytes);
   entry->ready = true;
 }
 

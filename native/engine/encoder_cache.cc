@@ -12,7 +12,7 @@ EncoderCache::Entry* EncoderCache::insert(const Digest& hash, uint64_t bytes) {
   while (bytes_ + bytes > capacity_) erase(unused_.front());
   auto entry = std::make_unique<Entry>();
   entry->hash = hash;
-  entry->rows = std::make_unique<uint8_t[]>(bytes);
+  entry->rows = Allocation(memory_, bytes, Use::kInParts, "picture features", "Lower encoderCacheBytes.");
   entry->bytes = bytes;
   entry->references = 1;
   entry->unused = unused_.end();

@@ -7,17 +7,18 @@
 #include <memory>
 #include <unordered_map>
 
+#include "core/memory.h"
 #include "engine/sha256.h"
 
 namespace ocelli {
 
 class EncoderCache {
  public:
-  explicit EncoderCache(uint64_t capacity) : capacity_(capacity) {}
+  explicit EncoderCache(uint64_t capacity, Memory& memory = host_memory()) : capacity_(capacity), memory_(memory) {}
 
   struct Entry {
     Digest hash;
-    std::unique_ptr<uint8_t[]> rows;  // [rows, width] of the activation dtype
+    Allocation rows;  // [rows, width] of the activation dtype
     uint64_t bytes = 0;
     int32_t references = 0;
     bool ready = false;
@@ -42,6 +43,7 @@ class EncoderCache {
  private:
   void erase(Entry* entry);
   uint64_t capacity_;
+  Memory& memory_;
   uint64_t bytes_ = 0;
   std::unordered_map<Digest, std::unique_ptr<Entry>, DigestHash> entries_;
   std::list<Entry*> unused_;  // least recently used first

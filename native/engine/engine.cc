@@ -19,28 +19,22 @@ Engine::Engine(EngineModel model, const EngineConfig& config, std::function<void
     : model_(std::move(model)),
       config_(config),
       notify_(std::move(notify)),
-      kv_(config.kv_dtype, config.kv_blocks, config.block_size, config.kv_layers, config.kv_heads, config.head_dim_k,
-          config.head_dim_v),
+      memory_(memory_of(*model_.backend)),
+      kv_(memory_, config.kv_dtype, config.kv_blocks, config.block_size, config.kv_layers, config.kv_heads,
+          config.head_dim_k, config.head_dim_v),
       blocks_(config.kv_blocks, config.block_size, config.prefix_caching),
       scheduler_(config.scheduler, &blocks_),
-      encoder_cache_(config.encoder_cache_bytes),
+      encoder_cache_(config.encoder_cache_bytes, memory_),
       sampler_(config.vocab),
       text_(*model_.text, model_.backend, model_.weights, 0, model_.pool) {
   trace_ = Trace::open(config.trace_file);
   if (trace_ && model_.pool) model_.pool->record(true);
-  text_.reserve(config.text_arena_bytes);
+  reserve_step();
   for (size_t i = 0; i < model_.encoders.size(); i++) {
     encoders_.push_back(std::make_unique<Executor>(*model_.encoders[i], model_.backend, model_.weights,
                                                    static_cast<int>(i) + 1, model_.pool));
     encoders_.back()->reserve(config.encoder_arena_bytes);
   }
-  const size_t rows = config.scheduler.max_tokens;
-  input_ids_.reserve(rows);
-  positions_.reserve(rows * config.position_axes);
-  feature_rows_.reserve(rows);
-  features_.reserve(rows * config.feature_width);
-  slot_.reserve(rows);
-  hi_.reserve(rows);
   stats_.kv_blocks_total = blocks_.total();
   // Signals belong to the host's threads.
   sigset_t all, before;

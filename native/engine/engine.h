@@ -121,8 +121,11 @@ class Engine {
   void note_step(const Step& step, double seconds, double forward, double scheduler);
   void finish_encoding(const EncodeJob& job);
   void unpin(Sequence& sequence, int32_t before);
+  void reserve_step();
   void bind_step(const Step& step);
+  void place_features(const Item& item, const ScheduledSequence& s, int32_t first_row);
   void collect(const Step& step);
+  const float* read_logits(const Tensor& logits);
   void verify(const ScheduledSequence& s, const float* logits, int64_t width);
   void accept(const std::shared_ptr<Sequence>& sequence, const SampleResult& result);
   void finish(const std::shared_ptr<Sequence>& sequence, Record kind, double token, double extra);
@@ -138,6 +141,7 @@ class Engine {
   EngineModel model_;
   EngineConfig config_;
   std::function<void()> notify_;
+  Memory& memory_;  // where the model's tensors lie
   KvMemory kv_;
   BlockManager blocks_;
   Scheduler scheduler_;
@@ -156,7 +160,9 @@ class Engine {
   std::vector<int32_t> input_ids_, positions_, sample_rows_, feature_rows_, cu_rows_, context_, block_table_, slot_,
       hi_;
   std::vector<int64_t> sample_start_;  // per scheduled sequence: its first row of logits
-  std::vector<float> features_;
+  Allocation features_;                // [max_tokens, feature_width], of memory_
+  Allocation logits_;                  // where they are read, if memory_ is not the host's
+  size_t least_blocks_ = 1;            // of a row of block_table_
   StepContext step_;
   std::unique_ptr<Trace> trace_;  // null: none is written
 

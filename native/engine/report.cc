@@ -6,10 +6,21 @@
 
 namespace ocelli {
 
+// The step's rows of logits, where the host reads them.
+const float* Engine::read_logits(const Tensor& logits) {
+  if (memory_.host()) return logits.as<float>();
+  const uint64_t bytes = logits.shape[0] * logits.stride[0] * sizeof(float);
+  if (bytes > logits_.bytes()) throw Error("ERR_ENGINE", "Expected at most as many rows of logits as were planned");
+  memory_.download(logits_.data(), logits.data, bytes);
+  memory_.synchronize();
+  return reinterpret_cast<const float*>(logits_.data());
+}
+
 void Engine::collect(const Step& step) {
   if (sample_rows_.empty()) return;
   const Tensor logits = text_.output("logits");
   const int64_t width = logits.stride[0];
+  const float* rows = read_logits(logits);
   for (size_t i = 0; i < step.sequences.size(); i++) {
     const ScheduledSequence& s = step.sequences[i];
     Sequence& q = *s.sequence;
@@ -18,12 +29,11 @@ void Engine::collect(const Step& step) {
     try {
       for (int32_t p = s.start; p < s.start + s.count; p++) {
         if (!prompt_logprob_at(q, p)) continue;
-        const SampleResult result =
-            sampler_.logprobs(logits.as<float>() + next++ * width, q.tokens[p + 1], r.prompt_logprobs);
+        const SampleResult result = sampler_.logprobs(rows + next++ * width, q.tokens[p + 1], r.prompt_logprobs);
         emit(q, Record::kPromptLogprob, p + 1, result.logprob, result.rank, result.top, q.tokens[p + 1]);
         q.prompt_reported = p + 1;
       }
-      if (s.sample) verify(s, logits.as<float>() + next * width, width);
+      if (s.sample) verify(s, rows + next * width, width);
     } catch (const Error& e) {
       fail(s.sequence->request, e);
     }
