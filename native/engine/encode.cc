@@ -9,10 +9,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-bool contains(const std::vector<int32_t>& list, int32_t x) {
-  return std::find(list.begin(), list.end(), x) != list.end();
-}
-
 }  // namespace
 
 bool Engine::features_ready(Sequence& sequence, int32_t index) {

@@ -25,7 +25,7 @@ Engine::Engine(EngineModel model, const EngineConfig& config, std::function<void
       blocks_(config.kv_blocks, config.block_size, config.prefix_caching),
       scheduler_(config.scheduler, &blocks_),
       encoder_cache_(config.encoder_cache_bytes, memory_),
-      sampler_(config.vocab),
+      samplers_(model_.pool ? model_.pool->threads() : 1, Sampler(config.vocab)),
       text_(*model_.text, model_.backend, model_.weights, 0, model_.pool) {
   trace_ = Trace::open(config.trace_file);
   if (trace_ && model_.pool) model_.pool->record(true);

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -108,6 +109,17 @@ class Engine {
     bool bound = false;
   };
 
+  // What one row of logits gave, or the rows of a sequence that verifies guesses: its next tokens.
+  struct Sampled {
+    Sampled(size_t sequence, int32_t position, int64_t row) : sequence(sequence), position(position), row(row) {}
+    size_t sequence;    // of the step's
+    int32_t position;   // of a prompt's row that tells the log-probability of the next token; -1: the next tokens
+    int64_t row;        // of the logits
+    int32_t right = 0;  // guesses
+    std::vector<SampleResult> results;
+    std::optional<Error> error;
+  };
+
   void check_features(const Request& request) const;
   void loop();
   bool intake();
@@ -126,8 +138,9 @@ class Engine {
   void place_features(const Item& item, const ScheduledSequence& s, int32_t first_row);
   void collect(const Step& step);
   const float* read_logits(const Tensor& logits);
-  void verify(const ScheduledSequence& s, const float* logits, int64_t width);
-  void accept(const std::shared_ptr<Sequence>& sequence, const SampleResult& result);
+  void sample(const ScheduledSequence& s, const float* logits, int64_t width, Sampler* sampler, Sampled* out) const;
+  void report(const ScheduledSequence& s, const Sampled& sampled);
+  bool ends(const Sequence& sequence, int32_t token, Record* kind) const;
   void finish(const std::shared_ptr<Sequence>& sequence, Record kind, double token, double extra);
   void fail(const std::shared_ptr<Request>& request, const Error& error);
   void fail_step(const Step& step, const Error& error);
@@ -147,7 +160,8 @@ class Engine {
   Scheduler scheduler_;
   Pace pace_;
   EncoderCache encoder_cache_;
-  Sampler sampler_;
+  std::vector<Sampler> samplers_;  // one for each thread of the pool
+  std::vector<Sampled> sampled_;   // this step's
   Executor text_;
   std::vector<std::unique_ptr<Executor>> encoders_;
   std::map<int32_t, Active> active_;  // engine thread only

@@ -11,108 +11,38 @@
 namespace ocelli {
 namespace {
 
-constexpr int32_t kLanes = LogitRow::kLanes;
 constexpr int32_t kChunk = LogitRow::kChunk;
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
-// Four floats, native to every machine that this is built for, so that lanes are vectors without the compiler's guess.
-typedef float Vec __attribute__((vector_size(16)));
-typedef int32_t Mask __attribute__((vector_size(16)));
-constexpr int32_t kVec = 4;
-constexpr int32_t kVecs = kLanes / kVec;
+// Bits of a key that one round of `border` tells apart: a histogram stays in the first cache.
+constexpr int kDigit = 11;
+constexpr int32_t kBuckets = 1 << kDigit;
 
-inline Vec spread(float v) { return Vec{v, v, v, v}; }
-inline Vec select(Mask mask, Vec yes, Vec no) {
-  return reinterpret_cast<Vec>((reinterpret_cast<Mask>(yes) & mask) | (reinterpret_cast<Mask>(no) & ~mask));
-}
-inline Vec load(const float* from) {
-  Vec v;
-  std::memcpy(&v, from, sizeof v);
-  return v;
-}
-
-// e^y for y <= 0 within 2 ulp, 0 below -87: y = k ln 2 + r, and a polynomial of r. No operations are fused: not every
-// machine can.
-inline Vec exp_of(Vec y) {
-  const Mask below = y < spread(-87.f);
-  const Vec bounded = select(below, spread(-87.f), y);
-  const Vec shifted = bounded * spread(1.44269504f) + spread(12582912.f);  // 1.5 * 2^23 rounds to whole numbers
-  const Vec k = shifted - spread(12582912.f);
-  // ln 2 in two parts: k times the first is exact.
-  const Vec r = (bounded - k * spread(0.693359375f)) + k * spread(2.12194440e-4f);
-  Vec poly = spread(0.001381455920636654f);
-  poly = poly * r + spread(0.008368735201656818f);
-  poly = poly * r + spread(0.04166838899254799f);
-  poly = poly * r + spread(0.1666652113199234f);
-  poly = poly * r + spread(0.4999999403953552f);
-  poly = (poly * (r * r) + r) + spread(1.f);
-  // The low bits of `shifted` are k.
-  const Mask bits = reinterpret_cast<Mask>(poly) + (reinterpret_cast<Mask>(shifted) << 23);
-  return select(below, spread(0.f), reinterpret_cast<Vec>(bits));
-}
-
-// Lanes to one, in pairs of distance 8, 4, 2, 1.
-template <class Join>
-float fold(const Vec* vecs, Join join) {
-  float lane[kLanes];
-  std::memcpy(lane, vecs, sizeof lane);
-  for (int32_t half = kLanes / 2; half > 0; half /= 2) {
-    for (int32_t i = 0; i < half; i++) lane[i] = join(lane[i], lane[i + half]);
-  }
-  return lane[0];
-}
-
-// `value` for what lies behind the row's end in its last chunk.
-const float* padded(const float* x, int32_t count, float value, float* buffer) {
-  if (count == kChunk) return x;
-  std::copy(x, x + count, buffer);
-  std::fill(buffer + count, buffer + kChunk, value);
-  return buffer;
-}
-
-float max_of_chunk(const float* x, bool* nan) {
-  Vec lane[kVecs];
-  Mask odd = {0, 0, 0, 0};
-  for (Vec& v : lane) v = spread(kLowest);
-  for (int32_t at = 0; at < kChunk; at += kLanes) {
-    for (int32_t i = 0; i < kVecs; i++) {
-      const Vec value = load(x + at + i * kVec);
-      lane[i] = select(value > lane[i], value, lane[i]);
-      odd |= value != value;
-    }
-  }
-  *nan = *nan || (odd[0] | odd[1] | odd[2] | odd[3]) != 0;
-  return fold(lane, [](float a, float b) { return b > a ? b : a; });
-}
-
-// Sixteen terms to a lane: float32 carries them as well as its rounding of each term.
-double exp_chunk(const float* x, float max, float scale, float* p) {
-  Vec lane[kVecs] = {};
-  for (int32_t at = 0; at < kChunk; at += kLanes) {
-    for (int32_t i = 0; i < kVecs; i++) {
-      const Vec value = exp_of((load(x + at + i * kVec) - spread(max)) * spread(scale));
-      std::memcpy(p + at + i * kVec, &value, sizeof value);
-      lane[i] += value;
-    }
-  }
-  return static_cast<double>(fold(lane, [](float a, float b) { return a + b; }));
+// Descends as the logit rises; 0 and -0 are equal.
+uint32_t key_of(float x) {
+  x += 0.f;
+  int32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  // Of negative numbers all bits but the sign already descend.
+  return static_cast<uint32_t>(bits < 0 ? bits : ~bits & INT32_MAX);
 }
 
 }  // namespace
 
-void LogitRow::look_at(const float* row, int32_t count) {
+void LogitRow::look_at(const float* row, int32_t count, const LogitPasses& passes) {
+  passes_ = &passes;
   x = row;
   n = count;
-  scale_ = 0;
+  sum_ = 0;
   chunk_max_.resize(chunks());
-  bool nan = false;
-  float buffer[kChunk];
-  max = kLowest;
-  for (int32_t c = 0; c < chunks(); c++) {
-    const float* chunk = padded(x + c * kChunk, std::min(kChunk, n - c * kChunk), kLowest, buffer);
-    chunk_max_[c] = max_of_chunk(chunk, &nan);
-    max = std::max(max, chunk_max_[c]);
+  const int32_t whole = n / kChunk;
+  bool nan = passes_->maxima(x, whole, chunk_max_.data());
+  if (whole < chunks()) {
+    std::copy(x + whole * kChunk, x + n, tail_);
+    std::fill(tail_ + (n - whole * kChunk), tail_ + kChunk, kLowest);
+    nan = passes_->maxima(tail_, 1, chunk_max_.data() + whole) || nan;
   }
+  max = *std::max_element(chunk_max_.begin(), chunk_max_.end());
   if (nan || max == -kLowest) {
     throw Error("ERR_NUMERIC",
                 std::string("Expected finite logits but the model produced ") + (nan ? "NaN" : "infinity"),
@@ -131,44 +61,116 @@ int32_t LogitRow::count_above(float value) const {
   return count;
 }
 
-void LogitRow::best(int32_t count, std::vector<int32_t>* ids) const {
-  ids->clear();
+// Leaves in ids_ those at which the sum of weights, from the smallest value of the keys' bits from `shift` on, reaches
+// `goal`; returns the sum of those before. The order in which weights are added is that of ids.
+template <class Weight>
+double LogitRow::narrow(int shift, double goal, const Weight& weight) {
+  auto bucket = [&](int32_t id) { return static_cast<int32_t>(key_of(x[id]) >> shift) & (kBuckets - 1); };
+  histogram_.assign(kBuckets, 0.);
+  for (int32_t id : ids_) histogram_[bucket(id)] += weight(id);
+  // Where rounding leaves the goal out of reach, it is the last bucket that has any.
+  double before = 0, mass = 0;
+  int32_t last = 0;
+  for (int32_t b = 0; b < kBuckets && (mass == 0 || mass < goal); b++) {
+    if (histogram_[b] == 0) continue;
+    before = mass;
+    mass += histogram_[b];
+    last = b;
+  }
+  ids_.erase(std::remove_if(ids_.begin(), ids_.end(), [&](int32_t id) { return bucket(id) != last; }), ids_.end());
+  return before;
+}
+
+// A radix select of three digits over keys that have the order of the logits. ids_ holds who takes part, ascending.
+template <class Weight>
+LogitBorder LogitRow::border(double goal, const Weight& weight) {
+  for (int shift : {32 - kDigit, 32 - 2 * kDigit, 0}) {
+    if (ids_.size() > 1) goal -= narrow(shift, goal, weight);
+  }
+  // Equal logits: the lower id is the better one.
+  size_t last = 0;
+  for (double mass = weight(ids_[0]); mass < goal && last + 1 < ids_.size(); mass += weight(ids_[last])) last++;
+  return {x[ids_[last]], ids_[last]};
+}
+
+LogitBorder LogitRow::last_of_best(int32_t count) {
   // At least `count` are not below the count-th best chunk's best.
   float least = kLowest;
   if (count < chunks()) {
-    std::vector<float> order(chunk_max_);
-    std::nth_element(order.begin(), order.begin() + count - 1, order.end(), std::greater<float>());
-    least = order[count - 1];
+    order_ = chunk_max_;
+    std::nth_element(order_.begin(), order_.begin() + count - 1, order_.end(), std::greater<float>());
+    least = order_[count - 1];
   }
+  ids_.clear();
   for (int32_t c = 0; c < chunks(); c++) {
-    if (chunk_max_[c] < least) continue;
+    if (chunk_max_[c] < least || chunk_max_[c] == kLowest) continue;
     for (int32_t i = c * kChunk; i < std::min(n, (c + 1) * kChunk); i++) {
-      if (x[i] >= least && x[i] != kLowest) ids->push_back(i);
+      if (x[i] >= least && x[i] != kLowest) ids_.push_back(i);
     }
   }
-  auto order = [this](int32_t a, int32_t b) { return before(a, b); };
-  if (count < static_cast<int32_t>(ids->size())) {
-    std::nth_element(ids->begin(), ids->begin() + count, ids->end(), order);
-    ids->resize(count);
+  if (ids_.empty()) return {kLowest, -1};
+  return border(count, [](int32_t) { return 1.; });
+}
+
+void LogitRow::best(int32_t count, std::vector<int32_t>* ids) {
+  const LogitBorder last = last_of_best(count);
+  ids->clear();
+  for (int32_t c = 0; c < chunks(); c++) {
+    if (chunk_max_[c] < last.x || chunk_max_[c] == kLowest) continue;
+    for (int32_t i = c * kChunk; i < std::min(n, (c + 1) * kChunk); i++) {
+      if (x[i] > last.x || (x[i] == last.x && i <= last.id)) ids->push_back(i);
+    }
   }
-  std::sort(ids->begin(), ids->end(), order);
+  std::sort(ids->begin(), ids->end(), [this](int32_t a, int32_t b) { return before(a, b); });
+}
+
+double LogitRow::sum() {
+  if (sum_ > 0) return sum_;
+  const int32_t whole = n / kChunk;
+  chunk_sum_.resize(chunks());
+  passes_->exponentials(x, whole, max, 1.f, nullptr, chunk_sum_.data());
+  if (whole < chunks()) passes_->exponentials(tail_, 1, max, 1.f, nullptr, chunk_sum_.data() + whole);
+  for (double chunk : chunk_sum_) sum_ += chunk;
+  return sum_;
+}
+
+void LogitRow::add_up() {
+  total_ = 0;
+  for (double chunk : chunk_sum_) total_ += chunk;
 }
 
 void LogitRow::exponentiate(float scale) {
-  if (scale == scale_) return;
-  scale_ = scale;
+  const int32_t whole = n / kChunk;
   p_.resize(static_cast<size_t>(chunks()) * kChunk);
   chunk_sum_.resize(chunks());
-  total_ = 0;
-  float buffer[kChunk];
-  for (int32_t c = 0; c < chunks(); c++) {
-    const float* chunk = padded(x + c * kChunk, std::min(kChunk, n - c * kChunk), kLowest, buffer);
-    total_ += chunk_sum_[c] = exp_chunk(chunk, max, scale, p_.data() + c * kChunk);
-  }
+  passes_->exponentials(x, whole, max, scale, p_.data(), chunk_sum_.data());
+  if (whole < chunks())
+    passes_->exponentials(tail_, 1, max, scale, p_.data() + whole * kChunk, chunk_sum_.data() + whole);
+  add_up();
+  if (scale == 1.f) sum_ = total_;
 }
 
-float LogitRow::p(int32_t i, float scale) const {
-  return scale == scale_ ? p_[i] : exp_of(spread((x[i] - max) * scale))[0];
+LogitBorder LogitRow::last_of_mass(double goal) {
+  // All tokens below this together are less than half of what may be left out.
+  const float least = static_cast<float>(std::max(0., (total_ - goal) / n) * 0.5);
+  ids_.clear();
+  for (int32_t c = 0; c < chunks(); c++) {
+    if (chunk_sum_[c] < least || chunk_sum_[c] == 0) continue;
+    for (int32_t i = c * kChunk; i < std::min(n, (c + 1) * kChunk); i++) {
+      if (p_[i] >= least && p_[i] > 0.f) ids_.push_back(i);
+    }
+  }
+  return border(goal, [this](int32_t id) { return static_cast<double>(p_[id]); });
+}
+
+void LogitRow::keep(LogitBorder last, float least) {
+  const int32_t whole = n / kChunk;
+  passes_->keep(x, whole, 0, last, least, p_.data(), chunk_sum_.data());
+  if (whole < chunks()) {
+    const int32_t first = whole * kChunk;
+    passes_->keep(tail_, 1, first, last, least, p_.data() + first, chunk_sum_.data() + whole);
+  }
+  add_up();
 }
 
 int32_t LogitRow::find(double mass) const {

@@ -16,74 +16,108 @@ const float* Engine::read_logits(const Tensor& logits) {
   return reinterpret_cast<const float*>(logits_.data());
 }
 
+// Rows are sampled side by side, each from its logits and its sequence alone; what they give is told in their order.
 void Engine::collect(const Step& step) {
   if (sample_rows_.empty()) return;
   const Tensor logits = text_.output("logits");
   const int64_t width = logits.stride[0];
   const float* rows = read_logits(logits);
+  sampled_.clear();
   for (size_t i = 0; i < step.sequences.size(); i++) {
     const ScheduledSequence& s = step.sequences[i];
-    Sequence& q = *s.sequence;
-    const Request& r = *q.request;
-    int64_t next = sample_start_[i];
-    try {
-      for (int32_t p = s.start; p < s.start + s.count; p++) {
-        if (!prompt_logprob_at(q, p)) continue;
-        const SampleResult result = sampler_.logprobs(rows + next++ * width, q.tokens[p + 1], r.prompt_logprobs);
-        emit(q, Record::kPromptLogprob, p + 1, result.logprob, result.rank, result.top, q.tokens[p + 1]);
-        q.prompt_reported = p + 1;
-      }
-      if (s.sample) verify(s, rows + next * width, width);
-    } catch (const Error& e) {
-      fail(s.sequence->request, e);
+    int64_t row = sample_start_[i];
+    for (int32_t p = s.start; p < s.start + s.count; p++) {
+      if (prompt_logprob_at(*s.sequence, p)) sampled_.emplace_back(i, p, row++);
     }
+    if (s.sample) sampled_.emplace_back(i, -1, row);
   }
-}
-
-// A guess is right iff the ordinary sampler draws it from the row before; the row behind a right guess is then as good
-// as one of its own step. Bits are the same with and without guesses.
-void Engine::verify(const ScheduledSequence& s, const float* logits, int64_t width) {
-  Sequence& q = *s.sequence;
-  int32_t right = 0;
-  for (int32_t d = 0; d <= s.drafts && q.state == SequenceState::kRunning; d++) {
-    const SampleResult result = sampler_.sample(logits + d * width, q);
-    accept(s.sequence, result);
-    if (d == s.drafts || result.token != q.draft[d]) break;
-    right++;
-    q.computed++;
+  const auto one = [&](int64_t task, int worker) {
+    Sampled& mine = sampled_[task];
+    const ScheduledSequence& s = step.sequences[mine.sequence];
+    const float* row = rows + mine.row * width;
+    try {
+      if (mine.position < 0) return sample(s, row, width, &samplers_[worker], &mine);
+      const Request& r = *s.sequence->request;
+      mine.results.push_back(samplers_[worker].logprobs(row, r.prompt[mine.position + 1], r.prompt_logprobs));
+    } catch (const Error& e) {
+      mine.error = e;
+    }
+  };
+  if (model_.pool) {
+    model_.pool->parallel_for(static_cast<int64_t>(sampled_.size()), one);
+  } else {
+    for (size_t task = 0; task < sampled_.size(); task++) one(static_cast<int64_t>(task), 0);
   }
-  if (s.drafts == 0) return;
+  uint64_t tokens = 0, guesses = 0, right = 0;
+  for (const Sampled& sampled : sampled_) {
+    const ScheduledSequence& s = step.sequences[sampled.sequence];
+    if (s.sequence->state == SequenceState::kFinished) continue;
+    if (sampled.error) {
+      fail(s.sequence->request, *sampled.error);
+      continue;
+    }
+    report(s, sampled);
+    if (sampled.position >= 0) continue;
+    tokens += sampled.results.size();
+    guesses += s.drafts;
+    right += sampled.right;
+  }
   std::lock_guard<std::mutex> lock(mutex_);
-  stats_.draft_tokens += s.drafts;
+  stats_.generation_tokens += tokens;
+  stats_.draft_tokens += guesses;
   stats_.accepted_tokens += right;
 }
 
-// Whether the row at position p tells the log-probability of the prompt's next token, and nobody was told yet.
+// The sequence's next tokens: one, and one more behind each guess that was right. A guess is right iff the ordinary
+// sampler draws it from the row before; the row behind a right guess is then as good as one of its own step. Bits are
+// the same with and without guesses.
+void Engine::sample(const ScheduledSequence& s, const float* logits, int64_t width, Sampler* sampler,
+                    Sampled* out) const {
+  Sequence& q = *s.sequence;
+  for (int32_t d = 0;; d++) {
+    out->results.push_back(sampler->sample(logits + d * width, q));
+    const int32_t token = out->results.back().token;
+    q.tokens.push_back(token);
+    q.counts[token]++;
+    if (d == s.drafts || token != q.draft[d]) return;
+    out->right++;
+    q.computed++;
+    Record end;
+    if (ends(q, token, &end)) return;
+  }
+}
+
+void Engine::report(const ScheduledSequence& s, const Sampled& sampled) {
+  Sequence& q = *s.sequence;
+  for (const SampleResult& result : sampled.results) {
+    if (sampled.position < 0) {
+      emit(q, Record::kToken, result.token, result.logprob, result.rank, result.top, 0);
+      continue;
+    }
+    q.prompt_reported = sampled.position + 1;
+    emit(q, Record::kPromptLogprob, q.prompt_reported, result.logprob, result.rank, result.top, result.token);
+  }
+  Record kind;
+  const int32_t token = sampled.results.back().token;
+  if (sampled.position >= 0 || !ends(q, token, &kind)) return;
+  // Of what stops an answer the end of a sequence is not told, and of what is too long nothing.
+  const bool eos = !q.request->ignore_eos && contains(q.request->eos_token_ids, token);
+  finish(s.sequence, kind, kind == Record::kLength || eos ? -1 : token, kind == Record::kLength ? 0 : token);
+}
+
+// Whether a row at position p tells the log-probability of the prompt's next token, and nobody was told yet.
 bool Engine::prompt_logprob_at(const Sequence& q, int32_t p) {
   return q.request->prompt_logprobs >= 0 && q.index == 0 && p + 1 < q.prompt_length() && p + 1 > q.prompt_reported;
 }
 
-void Engine::accept(const std::shared_ptr<Sequence>& sequence, const SampleResult& result) {
-  Sequence& q = *sequence;
-  if (q.state == SequenceState::kFinished) return;
+// Whether the sequence ends with `token`, which is its last, and why.
+bool Engine::ends(const Sequence& q, int32_t token, Record* kind) const {
   const Request& r = *q.request;
-  q.tokens.push_back(result.token);
-  q.counts[result.token]++;
-  emit(q, Record::kToken, result.token, result.logprob, result.rank, result.top, 0);
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    stats_.generation_tokens++;
-  }
-  auto in = [&](const std::vector<int32_t>& list) {
-    return std::find(list.begin(), list.end(), result.token) != list.end();
-  };
-  if (!r.ignore_eos && in(r.eos_token_ids)) {
-    finish(sequence, Record::kStop, -1, result.token);
-  } else if (in(r.sampling.stop_token_ids)) {
-    finish(sequence, Record::kStop, result.token, result.token);
-  } else if (q.generated() >= r.max_tokens || q.length() >= config_.scheduler.max_model_len) {
-    finish(sequence, Record::kLength, -1, 0);
-  }
+  *kind = Record::kStop;
+  if (!r.ignore_eos && contains(r.eos_token_ids, token)) return true;
+  if (contains(r.sampling.stop_token_ids, token)) return true;
+  *kind = Record::kLength;
+  return q.generated() >= r.max_tokens || q.length() >= config_.scheduler.max_model_len;
 }
 
 void Engine::finish(const std::shared_ptr<Sequence>& sequence, Record kind, double token, double extra) {

@@ -1,6 +1,7 @@
 // What the engine knows of a request: ids, pictures, sampling, and the sequences that answer it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -86,6 +87,10 @@ struct Sequence {
   int32_t prompt_length() const { return static_cast<int32_t>(request->prompt.size()); }
   int32_t generated() const { return length() - prompt_length(); }
 };
+
+inline bool contains(const std::vector<int32_t>& list, int32_t x) {
+  return std::find(list.begin(), list.end(), x) != list.end();
+}
 
 // One sequence for each output of the request.
 std::vector<std::shared_ptr<Sequence>> sequences_of(const std::shared_ptr<Request>& request);

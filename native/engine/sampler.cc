@@ -28,7 +28,7 @@ double uniform(uint64_t seed, uint32_t stream, uint64_t index) {
   return static_cast<double>(bits) * 0x1.0p-53;
 }
 
-Sampler::Sampler(int32_t vocab) : vocab_(vocab), seen_(vocab, 0) {}
+Sampler::Sampler(int32_t vocab) : vocab_(vocab) {}
 
 SampleResult Sampler::logprobs(const float* logits, int32_t token, int32_t top) {
   raw_.look_at(logits, vocab_);
@@ -36,8 +36,7 @@ SampleResult Sampler::logprobs(const float* logits, int32_t token, int32_t top) 
 }
 
 SampleResult Sampler::describe(int32_t token, int32_t top) {
-  raw_.exponentiate(1.f);
-  const double norm = raw_.max + std::log(raw_.total());
+  const double norm = raw_.max + std::log(raw_.sum());
   SampleResult result;
   result.token = token;
   result.logprob = static_cast<float>(raw_.x[token] - norm);
@@ -45,10 +44,10 @@ SampleResult Sampler::describe(int32_t token, int32_t top) {
   if (top < 0) return result;
   result.rank = 1 + raw_.count_above(raw_.x[token]);
   if (top == 0) return result;
-  raw_.best(top, &order_);
-  for (size_t i = 0; i < order_.size(); i++) {
-    const float logprob = static_cast<float>(raw_.x[order_[i]] - norm);
-    result.top.push_back({order_[i], logprob, static_cast<int32_t>(i) + 1});
+  raw_.best(top, &best_);
+  for (size_t i = 0; i < best_.size(); i++) {
+    const float logprob = static_cast<float>(raw_.x[best_[i]] - norm);
+    result.top.push_back({best_[i], logprob, static_cast<int32_t>(i) + 1});
   }
   return result;
 }
@@ -84,6 +83,7 @@ void Sampler::apply_penalties(const Sequence& sequence) {
     };
     // Prompt and answer count once together.
     round_++;
+    seen_.resize(vocab_);
     for (int32_t token : sequence.tokens) {
       if (token < 0 || token >= vocab_ || seen_[token] == round_) continue;
       seen_[token] = round_;
@@ -129,70 +129,15 @@ void Sampler::apply_masks(const Sequence& sequence) {
 
 int32_t Sampler::draw(LogitRow& row, const Sequence& sequence) {
   const SamplingParams& p = sequence.request->sampling;
-  const float scale = 1.f / p.temperature;
   const double u =
       uniform(p.seed + static_cast<uint64_t>(sequence.index), 0, static_cast<uint64_t>(sequence.generated()));
-  const bool listed = p.top_k > 0 && p.top_k < vocab_;
-  double total = 0;
-  if (listed) {
-    row.best(p.top_k, &order_);
-    for (int32_t token : order_) total += row.p(token, scale);
-  } else {
-    row.exponentiate(scale);
-    total = row.total();
-    if (p.top_p >= 1.f && p.min_p <= 0.f) return row.find(u * total);
-    // All tokens below this together do not make up what top_p leaves out; and min_p is relative to the best, whose p
-    // is 1.
-    const float least = std::max(p.min_p, static_cast<float>((1. - std::min(p.top_p, 1.f)) * total / vocab_));
-    order_.clear();
-    for (int32_t i = 0; i < vocab_; i++) {
-      const float probability = row.p(i, scale);
-      if (probability >= least && probability > 0.f) order_.push_back(i);
-    }
-  }
-  if (p.top_p < 1.f) {
-    const int32_t last = cut_at(row, scale, static_cast<double>(p.top_p) * total);
-    auto behind = [&](int32_t token) { return row.before(last, token); };
-    order_.erase(std::remove_if(order_.begin(), order_.end(), behind), order_.end());
-  }
-  double kept = 0;
-  for (int32_t token : order_) {
-    const float probability = row.p(token, scale);
-    if (probability >= p.min_p) kept += probability;
-  }
-  double mass = 0;
-  int32_t last = order_[0];
-  for (int32_t token : order_) {
-    const float probability = row.p(token, scale);
-    if (probability < p.min_p || probability == 0.f) continue;
-    last = token;
-    mass += probability;
-    if (mass > u * kept) break;
-  }
-  return last;
-}
-
-int32_t Sampler::cut_at(const LogitRow& row, float scale, double goal) {
-  auto before = [&](int32_t a, int32_t b) { return row.before(a, b); };
-  scratch_ = order_;
-  auto first = scratch_.begin(), end = scratch_.end();
-  double mass = 0;
-  // Halves the tokens among which the mass is reached until few are left to be sorted.
-  while (end - first > 64) {
-    const auto middle = first + (end - first) / 2;
-    std::nth_element(first, middle, end, before);
-    double better = 0;
-    for (auto token = first; token != middle; ++token) better += row.p(*token, scale);
-    if (mass + better >= goal) {
-      end = middle;
-    } else {
-      mass += better;
-      first = middle;
-    }
-  }
-  std::sort(first, end, before);
-  while (first + 1 != end && (mass += row.p(*first, scale)) < goal) ++first;
-  return *first;
+  row.exponentiate(1.f / p.temperature);
+  if (p.top_k > 0 && p.top_k < vocab_) row.keep(row.last_of_best(p.top_k), 0.f);
+  LogitBorder last = {kMasked, vocab_};
+  if (p.top_p < 1.f) last = row.last_of_mass(static_cast<double>(p.top_p) * row.total());
+  // min_p is relative to the best, whose p is 1.
+  if (p.top_p < 1.f || p.min_p > 0.f) row.keep(last, p.min_p);
+  return row.find(u * row.total());
 }
 
 }  // namespace ocelli

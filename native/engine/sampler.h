@@ -26,14 +26,12 @@ class Sampler {
   void apply_penalties(const Sequence& sequence);
   void apply_masks(const Sequence& sequence);
   int32_t draw(LogitRow& row, const Sequence& sequence);
-  // The last, from the best on, of the smallest set of order_ whose mass reaches `goal`.
-  int32_t cut_at(const LogitRow& row, float scale, double goal);
 
   int32_t vocab_;
   LogitRow raw_, own_;  // as the model gave them; with penalties and masks
   std::vector<float> modified_;
-  std::vector<int32_t> order_, scratch_;
-  std::vector<uint32_t> seen_;  // [vocab]: which round saw the token last
+  std::vector<int32_t> best_;
+  std::vector<uint32_t> seen_;  // [vocab] once there are repetition penalties: which round saw the token last
   uint32_t round_ = 0;
 };
 

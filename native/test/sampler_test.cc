@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
 #include <set>
 
+#include "core/op.h"
 #include "test/expect.h"
 
 namespace {
@@ -49,12 +51,13 @@ void exponentials_are_exact_to_two_units_in_the_last_place() {
     const float pair[2] = {0.f, static_cast<float>(-90 * random.unit())};
     LogitRow row;
     row.look_at(pair, 2);
+    row.exponentiate(1.f);
     const double exact = pair[1] < -87.f ? 0 : std::exp(static_cast<double>(pair[1]));
-    if (!EXPECT(std::abs(row.p(1, 1.f) - exact) <= exact * 2 * 0x1p-23) || !EXPECT(row.p(0, 1.f) == 1.f)) return;
+    if (!EXPECT(std::abs(row.p(1) - exact) <= exact * 2 * 0x1p-23) || !EXPECT(row.p(0) == 1.f)) return;
   }
 }
 
-void totals_and_the_best() {
+void totals() {
   for (int32_t n : {1, 2, 15, 16, 17, 255, 256, 257, 1000, 4096, 32003}) {
     std::vector<float> x = row_of(n, n, 12);
     if (n > 100) x[7] = x[n / 2] = -kInfinity;
@@ -69,16 +72,115 @@ void totals_and_the_best() {
       row.exponentiate(scale);
       // Each term within 2 ulp and sixteen float32 sums behind each other: well below 1e-6.
       EXPECT(std::abs(row.total() - exact) < 1e-6 * exact);
+      if (scale == 1.f) EXPECT(row.sum() == row.total());
     }
+    row.look_at(x.data(), n);
+    const double alone = row.sum();
+    row.exponentiate(1.f);
+    EXPECT(alone == row.total());
+  }
+}
+
+// Rows that a selection may stumble over, by what is odd about them.
+std::vector<std::vector<float>> rows_to_select_from() {
+  Random random(9);
+  std::vector<std::vector<float>> rows;
+  for (int32_t n : {1, 2, 255, 256, 257, 1000, 32003}) {
+    const auto make = [&](const std::function<float(int32_t)>& value) {
+      rows.emplace_back(n);
+      for (int32_t i = 0; i < n; i++) rows.back()[i] = value(i);
+    };
+    make([&](int32_t) { return static_cast<float>(random.unit() * 8 - 4); });        // nearly flat
+    make([&](int32_t) { return static_cast<float>(std::log(random.unit()) * 6); });  // a few above all others
+    make([&](int32_t) { return 2.5f; });                                             // all equal
+    make([&](int32_t i) { return i % 2 == 0 ? 0.f : -0.f; });                        // and by another spelling
+    make([&](int32_t i) { return i == n / 2 ? -3.f : -kInfinity; });                 // one that can be
+    make([&](int32_t i) { return i % 3 == 1 ? -kInfinity : static_cast<float>(random.below(3) - 1); });  // ties
+    make([&](int32_t i) { return std::nextafter(1.f, i % 2 == 0 ? 0.f : 2.f); });  // neighbours around a power of two
+    make([&](int32_t) { return static_cast<float>(random.unit() * 1e-3 + 20); });  // one bucket of coarse ones
+    make([&](int32_t i) { return i == 0 ? 3e38f : static_cast<float>(random.unit() * 2e38 - 3e38); });  // huge
+    make([&](int32_t i) { return static_cast<float>(i); });   // in order, one way
+    make([&](int32_t i) { return static_cast<float>(-i); });  // and the other
+    std::vector<float> spiked = rows[rows.size() - 11];
+    spiked[n - 1] = 60;
+    rows.push_back(spiked);
+  }
+  return rows;
+}
+
+// Against a plain sort: which are the best, and which make up a mass.
+void selections_are_those_of_a_sort() {
+  for (const std::vector<float>& x : rows_to_select_from()) {
+    const int32_t n = static_cast<int32_t>(x.size());
+    LogitRow row;
+    row.look_at(x.data(), n);
     std::vector<int32_t> all(n), ids;
     std::iota(all.begin(), all.end(), 0);
     std::sort(all.begin(), all.end(), [&](int32_t a, int32_t b) { return x[a] > x[b] || (x[a] == x[b] && a < b); });
     while (x[all.back()] == -kInfinity) all.pop_back();
-    for (int32_t count : {1, 2, 5, 40, 126, n - 1, n, n + 1}) {
+    for (int32_t count : {1, 2, 5, 40, 126, n / 2, n - 1, n, n + 1}) {
       if (count < 1) continue;
       row.best(count, &ids);
       const size_t kept = std::min<size_t>(count, all.size());
       EXPECT(ids == std::vector<int32_t>(all.begin(), all.begin() + kept));
+      EXPECT(row.last_of_best(count).id == ids.back());
+    }
+    for (float scale : {1.f, 0.05f, 3.f}) {
+      for (double share : {1e-9, 0.1, 0.5, 0.9, 0.999, 1.}) {
+        row.exponentiate(scale);
+        const double total = row.total(), goal = share * total;
+        const LogitBorder last = row.last_of_mass(goal);
+        // The sums are of doubles in another order: what is nearer to the goal than their rounding may be on either
+        // side.
+        const double slack = 1e-12 * total + (share < 1 ? 0 : 1e-6 * total);
+        double mass = 0, without = 0;
+        int32_t kept = 0;
+        for (int32_t id : all) {
+          if (!(x[id] > last.x || (x[id] == last.x && id <= last.id))) break;
+          without = mass;
+          mass += row.p(id);
+          kept += row.p(id) > 0 ? 1 : 0;
+        }
+        if (!EXPECT(mass >= goal - slack && without < goal + slack)) return;
+        std::vector<float> before(n);
+        for (int32_t i = 0; i < n; i++) before[i] = row.p(i);
+        row.keep(last, 0.f);
+        for (int32_t i = 0; i < n; i++) {
+          const bool in = x[i] > last.x || (x[i] == last.x && i <= last.id);
+          if (!EXPECT(row.p(i) == (in ? before[i] : 0.f))) return;
+          kept -= row.p(i) > 0 ? 1 : 0;
+        }
+        EXPECT(kept == 0 && std::abs(row.total() - mass) <= 1e-6 * mass);
+        row.keep(last, 0.5f);
+        for (int32_t i = 0; i < n; i++) {
+          if (!EXPECT(row.p(i) == 0.f || row.p(i) >= 0.5f)) return;
+        }
+      }
+    }
+  }
+}
+
+// Every width of vectors that this machine runs against the narrowest.
+void vectors_of_any_width_give_the_same_bits() {
+  for (const std::string& isa : cpu_isas()) {
+    for (const std::vector<float>& x : rows_to_select_from()) {
+      const int32_t n = static_cast<int32_t>(x.size());
+      LogitRow narrow, wide;
+      narrow.look_at(x.data(), n, logit_passes("baseline"));
+      wide.look_at(x.data(), n, logit_passes(isa));
+      bool same = narrow.max == wide.max && narrow.argmax() == wide.argmax() && narrow.sum() == wide.sum();
+      const auto compare = [&] {
+        for (int32_t i = 0; i < n; i++) same = same && narrow.p(i) == wide.p(i);
+        same = same && narrow.total() == wide.total();
+      };
+      narrow.exponentiate(0.7f);
+      wide.exponentiate(0.7f);
+      compare();
+      const LogitBorder last = narrow.last_of_mass(0.8 * narrow.total());
+      narrow.keep(last, 1e-3f);
+      wide.keep(last, 1e-3f);
+      compare();
+      if (!EXPECT(same)) return;
     }
   }
 }
@@ -282,7 +384,9 @@ void log_probabilities_are_the_models_own() {
 
 int main() {
   exponentials_are_exact_to_two_units_in_the_last_place();
-  totals_and_the_best();
+  totals();
+  selections_are_those_of_a_sort();
+  vectors_of_any_width_give_the_same_bits();
   a_number_that_is_none_is_found_anywhere();
   random_numbers_are_philox();
   draws_have_their_probabilities();
