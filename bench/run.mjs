@@ -1,6 +1,6 @@
-// `npm run bench -- --row NAME [--threads N] [--isa NAME]`: measures one row (or all whose names begin so) beside the machine's roof, taken in
-// the same run. Without --row it lists them. Rows of the whole engine print one line of JSON each; e2e/ are scripts of their own, serving/
-// takes --repeat N, or --count N and --full where it counts.
+// `npm run bench -- --row NAME`: measures one row, or all whose names begin so, and keeps what it found in out/bench/results: a row that is
+// there is told from there unless --again. `--table` writes what is kept into bench/README.md and bench/table.json. Without either it lists
+// the rows. --threads N, --repeat N; --count N or --full where a row counts; --isa NAME and --json for ops, which are shown, not kept.
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -9,12 +9,32 @@ import { native } from './ops/op.mjs';
 import { rows as attention } from './ops/attention.mjs';
 import { rows as linear } from './ops/linear.mjs';
 import { rows as rowOps } from './ops/rows.mjs';
+import { keep, kept, writeTable } from './results.mjs';
 import { measureRoof } from './roof/roof.mjs';
+import { rows as peers } from './rows/rows.mjs';
 import { rows as serving } from './serving/rows.mjs';
 
-const all = { ...linear, ...attention, ...rowOps };
+const ops = { ...linear, ...attention, ...rowOps };
 const e2e = fileURLToPath(new URL('e2e', import.meta.url));
 const scripts = readdirSync(e2e).flatMap((file) => (file.endsWith('.mjs') ? [file.slice(0, -4)] : []));
+
+const commit = () => spawnSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).stdout?.trim();
+
+/** A script's last line is its result. */
+function runScript(name) {
+  const { stdout } = spawnSync(process.execPath, [`${e2e}/${name}.mjs`], {
+    stdio: ['inherit', 'pipe', 'inherit'],
+    encoding: 'utf8',
+    maxBuffer: 1 << 26,
+  });
+  return JSON.parse(stdout.trim().split('\n').pop());
+}
+
+const whole = {
+  ...peers,
+  ...Object.fromEntries(scripts.map((name) => [name, () => runScript(name)])),
+  ...serving,
+};
 
 const { values } = parseArgs({
   options: {
@@ -25,27 +45,35 @@ const { values } = parseArgs({
     repeat: { type: 'string' },
     count: { type: 'string' },
     full: { type: 'boolean' },
+    again: { type: 'boolean' },
+    table: { type: 'boolean' },
   },
 });
 const wanted = (name) => values.row !== undefined && name.startsWith(values.row);
-const chosen = Object.keys(all).filter(wanted);
-const chosenScripts = scripts.filter(wanted);
-const chosenServing = Object.keys(serving).filter(wanted);
-if (chosen.length + chosenScripts.length + chosenServing.length === 0) {
-  console.log(`rows: ${[...Object.keys(all), ...scripts, ...Object.keys(serving)].join(', ')}`);
+const chosen = Object.keys(ops).filter(wanted);
+const chosenWhole = Object.keys(whole).filter(wanted);
+if (chosen.length + chosenWhole.length === 0 && !values.table) {
+  console.log(`rows: ${[...Object.keys(whole), ...Object.keys(ops)].join(', ')}`);
   process.exit(values.row === undefined ? 0 : 2);
 }
-for (const name of chosenScripts) {
-  const { status } = spawnSync(process.execPath, [`${e2e}/${name}.mjs`], { stdio: 'inherit' });
-  if (status !== 0) process.exitCode = 1;
-}
-for (const name of chosenServing) {
-  const given = ['threads', 'repeat', 'count'].filter((key) => values[key] !== undefined);
-  const asked = Object.fromEntries(given.map((key) => [key, Number(values[key])]));
-  const { pass, ...result } = await serving[name]({ ...asked, full: values.full });
-  console.log(JSON.stringify({ name, pass, ...result }));
+
+const given = ['threads', 'repeat', 'count'].filter((key) => values[key] !== undefined);
+const asked = { ...Object.fromEntries(given.map((key) => [key, Number(values[key])])), full: values.full };
+for (const name of chosenWhole) {
+  let result = values.again ? undefined : kept(name, asked.repeat);
+  if (result) {
+    console.error(`${name}: kept from ${result.measured}; --again measures anew`);
+  } else {
+    const { pass, ...found } = await whole[name](asked);
+    const { cpu } = native.info();
+    result = { ...found, name, pass, ...asked, measured: new Date().toISOString(), commit: commit(), cpu };
+    keep(result);
+  }
+  const { pass, ...rest } = result;
+  console.log(JSON.stringify({ name, pass, ...rest }));
   if (!pass) process.exitCode = 1;
 }
+if (values.table) console.log(writeTable(Object.keys(whole)));
 if (chosen.length === 0) process.exit();
 
 const info = native.info();
@@ -58,7 +86,7 @@ console.log(
   `roof: f32 ${giga(roof.f32)}, bf16 ${giga(roof.bf16)} GFLOP/s, int8 ${giga(roof.int8)} GOP/s, ${giga(roof.read)} GB/s read`,
 );
 for (const name of chosen) {
-  const lines = all[name](isa, threads, roof);
+  const lines = ops[name](isa, threads, roof);
   if (values.json) console.log(JSON.stringify({ row: name, isa, threads, roof, lines }));
   else console.table(Object.fromEntries(lines.map(({ name: title, ...cells }) => [title, cells])));
 }

@@ -278,6 +278,17 @@ export interface NativeBinding {
     filter: string,
     order: 'pillow13' | 'before13',
   ): Promise<Uint8Array>;
+  /**
+   * Decodes `file` into `out`, [height, width, channels], with the libjpeg-turbo at the path `library`. Synchronous: for threads that decode.
+   */
+  decodeJpegWith(
+    library: string,
+    file: Uint8Array,
+    out: Uint8Array,
+    width: number,
+    height: number,
+    channels: number,
+  ): 'decoded' | 'corrupt' | 'no library';
   preprocessImage(
     pixels: Uint8Array,
     width: number,

@@ -53,9 +53,13 @@ export const shapes = {
     },
   },
 };
+// The same picture tower before one layer of text, where only the tower counts.
+const whole = shapes['clip-l-336+tinyllama-1.1b'];
+shapes['clip-l-336'] = { ...whole, text_config: { ...whole.text_config, num_hidden_layers: 1 } };
+
 export const placeholder = shapes['clip-l-336+tinyllama-1.1b'].image_token_index;
 
-const processor = {
+export const processor = {
   image_processor_type: 'CLIPImageProcessor',
   size: { shortest_edge: 336 },
   crop_size: { height: 336, width: 336 },

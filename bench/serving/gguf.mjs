@@ -1,8 +1,10 @@
-// A GGUF file of a Llama shape with random bfloat16 weights, for peers that read nothing else. The format: ggml's docs/gguf.md.
+// A GGUF file of a Llama shape with random weights in bfloat16, Q8_0 or Q4_0, for both engines of a pair. The format: ggml's docs/gguf.md.
 import { closeSync, openSync, writeSync } from 'node:fs';
 
 const alignment = 32;
-const tensorType = { f32: 0, bf16: 30 };
+const tensorType = { f32: 0, q4_0: 2, q8_0: 8, bf16: 30 };
+/** Bytes of 32 values. */
+const blockBytes = { bf16: 64, q8_0: 34, q4_0: 18 };
 const valueType = { uint32: 4, int32: 5, float32: 6, string: 8, array: 9 };
 
 class Bytes {
@@ -46,18 +48,45 @@ function vocabulary(size) {
   return { tokens, kinds, scores: tokens.map((_, i) => -i) };
 }
 
-/** Normal deviates of 0.02 as bfloat16, 2^20 of them; a tensor is as many of them as it needs, over and over. */
-function deviates() {
+/** Normal deviates of 0.02, 2^20 of them; a tensor is as many of them as it needs, over and over. */
+export function deviates() {
   const values = new Float32Array(2 ** 20);
   let state = 1;
   const uniform = () => ((state = (Math.imul(state, 1664525) + 1013904223) >>> 0) + 0.5) / 2 ** 32;
   for (let i = 0; i < values.length; i++)
     values[i] = 0.02 * Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
-  return Buffer.from(Uint16Array.from(new Uint32Array(values.buffer), (bits) => bits >>> 16).buffer);
+  return values;
 }
 
-/** @param shape a config.json of engine.mjs */
-export function writeGguf(path, shape) {
+/** Of a positive normal number, rounded down: any scale near the right one will do here. */
+function float16(x) {
+  const bits = new Uint32Array(Float32Array.of(x).buffer)[0];
+  return (((bits >>> 23) - 112) << 10) | ((bits >>> 13) & 1023);
+}
+
+export function encoded(values, type) {
+  if (type === 'bf16')
+    return Buffer.from(Uint16Array.from(new Uint32Array(values.buffer), (bits) => bits >>> 16).buffer);
+  const size = blockBytes[type];
+  const out = Buffer.alloc((values.length / 32) * size);
+  for (let block = 0; block < values.length / 32; block++) {
+    const part = values.subarray(block * 32, block * 32 + 32);
+    const most = part.reduce((m, x) => Math.max(m, Math.abs(x)), 0);
+    const scale = most / (type === 'q8_0' ? 127 : 7);
+    const at = block * size;
+    out.writeUInt16LE(float16(scale), at);
+    const quant = (i) => Math.round(part[i] / scale);
+    if (type === 'q8_0') for (let i = 0; i < 32; i++) out.writeInt8(quant(i), at + 2 + i);
+    else for (let i = 0; i < 16; i++) out[at + 2 + i] = (quant(i) + 8) | ((quant(i + 16) + 8) << 4);
+  }
+  return out;
+}
+
+/**
+ * @param shape a config.json of engine.mjs
+ * @param type of matrices; in a Q4_0 file the embedding and the output matrix are Q8_0, as in files that people use
+ */
+export function writeGguf(path, shape, type = 'bf16') {
   const { hidden_size: hidden, intermediate_size: inner, num_hidden_layers: layers, vocab_size: vocab } = shape;
   const head = hidden / shape.num_attention_heads;
   const kv = head * shape.num_key_value_heads;
@@ -77,8 +106,10 @@ export function writeGguf(path, shape) {
       [`blk.${i}.ffn_down.weight`, inner, hidden],
     ]).flat(),
   ].map(([name, ...sizes]) => {
-    const matrix = sizes.length === 2;
-    return { name, sizes, matrix, bytes: sizes.reduce((a, b) => a * b, 1) * (matrix ? 2 : 4) };
+    const count = sizes.reduce((a, b) => a * b, 1);
+    const large = type === 'q4_0' && !name.startsWith('blk.') ? 'q8_0' : type;
+    const kind = sizes.length === 2 ? large : 'f32';
+    return { name, sizes, kind, bytes: kind === 'f32' ? count * 4 : (count / 32) * blockBytes[kind] };
   });
   const { tokens, kinds, scores } = vocabulary(vocab);
   const pairs = [
@@ -105,10 +136,10 @@ export function writeGguf(path, shape) {
   bytes.uint32(0x46554747).uint32(3).uint64(tensors.length).uint64(pairs.length);
   for (const pair of pairs) bytes.pair(...pair);
   let offset = 0;
-  for (const { name, sizes, matrix, bytes: size } of tensors) {
+  for (const { name, sizes, kind, bytes: size } of tensors) {
     bytes.string(name).uint32(sizes.length);
     for (const n of sizes) bytes.uint64(n);
-    bytes.uint32(tensorType[matrix ? 'bf16' : 'f32']).uint64(offset);
+    bytes.uint32(tensorType[kind]).uint64(offset);
     offset += Math.ceil(size / alignment) * alignment;
   }
   const file = openSync(path, 'w');
@@ -116,10 +147,15 @@ export function writeGguf(path, shape) {
   const header = bytes.concat();
   writeSync(file, header);
   pad(header.length);
-  const pool = deviates();
-  for (const { matrix, sizes, bytes: size } of tensors) {
-    if (!matrix) writeSync(file, Buffer.from(new Float32Array(sizes[0]).fill(1).buffer));
-    else for (let at = 0; at < size; at += pool.length) writeSync(file, pool, 0, Math.min(pool.length, size - at));
+  const values = deviates();
+  const pools = new Map();
+  const poolOf = (kind) => pools.get(kind) ?? pools.set(kind, encoded(values, kind)).get(kind);
+  for (const { kind, sizes, bytes: size } of tensors) {
+    if (kind === 'f32') writeSync(file, Buffer.from(new Float32Array(sizes[0]).fill(1).buffer));
+    else {
+      const pool = poolOf(kind);
+      for (let at = 0; at < size; at += pool.length) writeSync(file, pool, 0, Math.min(pool.length, size - at));
+    }
     pad(size);
   }
   closeSync(file);

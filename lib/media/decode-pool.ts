@@ -135,7 +135,7 @@ async function run(job: DecodeJob, signal?: AbortSignal): Promise<DecodeAnswer> 
   }
 }
 
-/** Decodes a copy of `bytes`; also gives the SHA-256 of the pixels, which would hold up the event loop. */
+/** Decodes a copy of `bytes`; also gives the SHA-256 of the bytes, which would hold up the event loop. */
 export async function decodeOffLoop(
   bytes: Uint8Array,
   limits: ImageLimits,

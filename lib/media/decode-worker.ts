@@ -3,13 +3,13 @@ import { getPriority, setPriority } from 'node:os';
 import { parentPort } from 'node:worker_threads';
 import { OcelliError } from '../errors';
 import { decodeBytes } from './decoders';
-import { pixelDigest } from './hash';
+import { digestOf } from './hash';
 import type { DecodeAnswer, DecodeJob } from './decode-pool';
 
 function answer(job: DecodeJob): DecodeAnswer {
   try {
     const image = job.kind === 'decode' ? decodeBytes(job.bytes, job.limits) : undefined;
-    return { image, digest: pixelDigest(image ? image.data : job.bytes) };
+    return { image, digest: digestOf(job.bytes) };
   } catch (e) {
     if (OcelliError.is(e)) return { error: { code: e.code, message: e.message, hint: e.hint, details: e.details } };
     // Fixed words: a decoder's own message may carry paths or addresses.

@@ -1,7 +1,7 @@
 /** decodeImage: any picture to RGB pixels, off the event loop. */
 import { OcelliError } from '../errors';
 import { decodeOffLoop } from './decode-pool';
-import { rememberDigest } from './hash';
+import { rememberFile } from './hash';
 import { checkDimensions, type ImageLimits } from './limits';
 import { loadMedia, type LoadOptions } from './load';
 import type { ImageInput, RawImage } from './types';
@@ -35,6 +35,6 @@ export async function decodeImage(input: ImageInput, options: DecodeOptions = {}
     Object.entries({ maxPixels, maxSide, timeout }).filter(([, value]) => value !== undefined),
   );
   const { image, digest } = await decodeOffLoop(media.bytes, limits, signal);
-  rememberDigest(image, digest);
+  rememberFile(image, digest);
   return image;
 }

@@ -1,12 +1,12 @@
-/** JPEG by libjpeg-turbo in WebAssembly: accurate integer IDCT and fancy upsampling give the reference's bytes. */
+/** JPEG by libjpeg-turbo: accurate integer IDCT and fancy upsampling give the reference's bytes. */
 import type { ByteReader } from './bytes';
 import { corrupt, truncated, unsupported } from './bytes';
+import { decompressByHost, decompressByWasm } from './jpeg-turbo';
 import { exifOrientation, xmpOrientation } from './orientation';
 import type { DecodedPicture, ImageHeader } from './sniff';
-import { instantiate, WasmExit, type WasmMemory } from './wasm';
 
-const pixelFormatRgb = 0;
-const pixelFormatCmyk = 11;
+/** More scans than any encoder makes could hold the host's decoder, which cannot be stopped, for minutes; WebAssembly can be. */
+const maxHostScans = 24;
 
 interface JpegInfo {
   width: number;
@@ -55,8 +55,8 @@ export function readJpegHeader(reader: ByteReader): ImageHeader {
   return { format: 'JPEG', width, height };
 }
 
-/** libjpeg fills missing data with gray; Pillow refuses it. The end marker tells a whole file from a cut one. */
-function checkComplete(reader: ByteReader, at: number): void {
+/** How many scans there are. libjpeg fills missing data with gray; Pillow refuses it. The end marker tells a whole file from a cut one. */
+function countScans(reader: ByteReader, at: number): number {
   const { bytes } = reader;
   let scans = 0;
   for (;;) {
@@ -71,60 +71,7 @@ function checkComplete(reader: ByteReader, at: number): void {
     at += Math.max(2, reader.u16(at));
   }
   if (scans === 0) throw truncated('JPEG');
-}
-
-interface TurboExports {
-  memory: WasmMemory;
-  malloc(size: number): number;
-  tjInitDecompress(): number;
-  tjDecompressHeader3(
-    handle: number,
-    data: number,
-    size: number,
-    width: number,
-    height: number,
-    subsampling: number,
-    colorspace: number,
-  ): number;
-  tjDecompress2(
-    handle: number,
-    data: number,
-    size: number,
-    out: number,
-    width: number,
-    pitch: number,
-    height: number,
-    format: number,
-    flags: number,
-  ): number;
-}
-
-function decompress(bytes: Uint8Array, info: JpegInfo): Uint8Array {
-  const turbo = instantiate('@cwasm/jpeg-turbo/jpeg-turbo.wasm') as unknown as TurboExports;
-  const allocate = (size: number): number => {
-    const at = turbo.malloc(size);
-    if (at === 0) throw new WasmExit('out of memory');
-    return at;
-  };
-  const channels = info.components === 4 ? 4 : 3;
-  const input = allocate(bytes.length);
-  new Uint8Array(turbo.memory.buffer, input, bytes.length).set(bytes);
-  const handle = turbo.tjInitDecompress();
-  const fields = allocate(16);
-  if (
-    handle === 0 ||
-    turbo.tjDecompressHeader3(handle, input, bytes.length, fields, fields + 4, fields + 8, fields + 12) !== 0
-  ) {
-    throw new WasmExit('header');
-  }
-  const [width, height] = new Int32Array(turbo.memory.buffer, fields, 2);
-  if (width !== info.width || height !== info.height) throw new WasmExit('two frame headers');
-  const size = info.width * info.height * channels;
-  const out = allocate(size);
-  // A negative result without an exit is a warning (damaged entropy data): the picture is there, as in Pillow.
-  const format = channels === 4 ? pixelFormatCmyk : pixelFormatRgb;
-  turbo.tjDecompress2(handle, input, bytes.length, out, info.width, info.width * channels, info.height, format, 0);
-  return new Uint8Array(turbo.memory.buffer, out, size);
+  return scans;
 }
 
 /** Adobe stores CMYK inverted. */
@@ -141,15 +88,13 @@ function cmykToRgb(cmyk: Uint8Array): Uint8Array {
 }
 
 export function decodeJpeg(reader: ByteReader): DecodedPicture {
-  const info = readInfo(reader);
-  checkComplete(reader, info.at);
-  let pixels: Uint8Array;
-  try {
-    pixels = decompress(reader.bytes, info);
-  } catch {
-    // The instance is thrown away with its memory: after an error exit of the library nothing in it is to be trusted.
-    throw corrupt('JPEG', 'damaged data');
-  }
-  const data = info.components === 4 ? cmykToRgb(pixels) : pixels.slice();
-  return { image: { width: info.width, height: info.height, channels: 3, data }, orientation: info.orientation };
+  const { width, height, components, orientation, at } = readInfo(reader);
+  const scans = countScans(reader, at);
+  const frame = { width, height, channels: components === 4 ? 4 : 3 } as const;
+  const pixels =
+    (scans <= maxHostScans ? decompressByHost(reader.bytes, frame) : undefined) ??
+    decompressByWasm(reader.bytes, frame);
+  if (pixels === 'corrupt') throw corrupt('JPEG', 'damaged data');
+  const data = frame.channels === 4 ? cmykToRgb(pixels) : pixels;
+  return { image: { width, height, channels: 3, data }, orientation };
 }

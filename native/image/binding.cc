@@ -5,6 +5,7 @@
 
 #include "core/check.h"
 #include "image/binding_jobs.h"
+#include "image/jpeg.h"
 #include "image/preprocess.h"
 #include "image/resize.h"
 
@@ -216,12 +217,43 @@ Napi::Value preprocess_image(const Napi::CallbackInfo& info) {
   });
 }
 
+// Synchronous, for the threads that decode: (library, file, out, width, height, channels), both arrays of the thread's
+// own.
+Napi::Value decode_jpeg_with(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  try {
+    const std::string library = text(info[0], "library");
+    const int width = integer(info[3], "width"), height = integer(info[4], "height");
+    const int channels = integer(info[5], "channels");
+    check_size(width, height, channels);
+    if (!info[1].IsTypedArray() || !info[2].IsTypedArray()) expected("a Uint8Array", "file and out");
+    Napi::Uint8Array file = info[1].As<Napi::Uint8Array>(), out = info[2].As<Napi::Uint8Array>();
+    if (channels < 3 || out.ByteLength() != static_cast<size_t>(width) * height * channels) {
+      expected("room for width x height x channels bytes", "out");
+    }
+    switch (decode_jpeg(library, file.Data(), file.ByteLength(), width, height, channels, out.Data())) {
+      case JpegResult::kDecoded:
+        return Napi::String::New(env, "decoded");
+      case JpegResult::kCorrupt:
+        return Napi::String::New(env, "corrupt");
+      default:
+        return Napi::String::New(env, "no library");
+    }
+  } catch (const Error& e) {
+    throw Napi::Error(env, make_js_error(env, e.code(), e.what(), e.hint()));
+  } catch (const std::bad_alloc&) {
+    throw Napi::Error(
+        env, make_js_error(env, "ERR_OUT_OF_MEMORY", "Expected memory for a JPEG but the system has none", ""));
+  }
+}
+
 }  // namespace
 }  // namespace image
 
 void register_image(Napi::Env env, Napi::Object exports) {
   image::Jobs* jobs = image::Jobs::create(env);
   exports.Set("resizeImage", Napi::Function::New(env, image::resize_image, "resizeImage", jobs));
+  exports.Set("decodeJpegWith", Napi::Function::New(env, image::decode_jpeg_with, "decodeJpegWith"));
   exports.Set("preprocessImage", Napi::Function::New(env, image::preprocess_image, "preprocessImage", jobs));
 }
 

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { deflateSync } from 'node:zlib';
 import { decodeImage, sniffImage } from '../../dist/media';
+import { decompressByHost, decompressByWasm, type JpegFrame } from '../../dist/media/jpeg-turbo';
 import { crc32 } from '../../dist/media/png';
 import { codeOf, fixtures, readJson, sha256 } from './pictures';
 
@@ -189,5 +190,57 @@ describe('pixels', () => {
     expect(await codeOf(decodeImage({ width: 0, height: 2, channels: 3, data: new Uint8Array(0) }))).toBe(
       'ERR_IMAGE_SIZE',
     );
+  });
+});
+
+// The host's library and the one in WebAssembly must agree, or a picture's features would depend on what is installed.
+describe('both builds of libjpeg-turbo', () => {
+  const decode = (bytes: Uint8Array, frame: JpegFrame) => {
+    const host = decompressByHost(bytes, frame);
+    if (!host) throw new Error('Expected the shared library of @julusian/jpeg-turbo to load on Linux');
+    return [host, decompressByWasm(bytes, frame)].map((pixels) => (pixels === 'corrupt' ? pixels : sha256(pixels)));
+  };
+  const frameOf = (bytes: Uint8Array, channels: 3 | 4 = 3): JpegFrame => ({ ...sniffImage(bytes), channels });
+
+  test.each([
+    ['jpeg_420_157x119.jpg', 3],
+    ['jpeg_420_15x33.jpg', 3],
+    ['jpeg_cmyk_adobe.jpg', 4],
+    ['jpeg_gray.jpg', 3],
+    ['jpeg_progressive.jpg', 3],
+    ['exif_6.jpg', 3],
+  ] as const)('%s', (name, channels) => {
+    if (process.platform !== 'linux') return;
+    const bytes = readFileSync(join(images, name));
+    const [host, wasm] = decode(bytes, frameOf(bytes, channels));
+    expect(host).toMatch(/^[0-9a-f]{64}$/);
+    expect(host).toBe(wasm);
+  });
+
+  // Not compared: coefficients that no encoder makes overflow the vectors of one and not the scalars of the other.
+  test('damaged data are refused, or become a picture, by the host’s', () => {
+    if (process.platform !== 'linux') return;
+    const original = readFileSync(join(images, 'jpeg_progressive.jpg'));
+    const frame = frameOf(original);
+    let seed = 7;
+    const random = (below: number): number => {
+      seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+      return Math.floor((seed / 2 ** 32) * below);
+    };
+    const sizes = new Set<unknown>();
+    for (let round = 0; round < 300; round++) {
+      const bytes = new Uint8Array(original);
+      for (let i = 0; i <= random(6); i++) bytes[random(bytes.length)] = random(256);
+      const pixels = decompressByHost(bytes, frame);
+      sizes.add(pixels === 'corrupt' ? pixels : pixels?.length);
+    }
+    expect(sizes).toEqual(new Set([frame.width * frame.height * 3, 'corrupt']));
+  });
+
+  test('a file that says another size than its header did is refused', () => {
+    if (process.platform !== 'linux') return;
+    const bytes = readFileSync(join(images, 'jpeg_gray.jpg'));
+    const frame = frameOf(bytes);
+    expect(decode(bytes, { ...frame, width: frame.width - 1 })).toEqual(['corrupt', 'corrupt']);
   });
 });

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -7,7 +8,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { decodeImage } from '../../dist/media';
 import { fetchMedia, isPublicAddress, type FetchOptions } from '../../dist/media/fetch';
-import { hashImage } from '../../dist/media/hash';
+import { hashImage, rememberFile } from '../../dist/media/hash';
 import { codeOf, fixtures } from './pictures';
 
 const path = join(fixtures, 'images', 'png_rgb.png');
@@ -281,6 +282,14 @@ describe('hashImage', () => {
     ];
     expect(new Set(hashes).size).toBe(hashes.length);
     expect(hex(pixels(6, 2, 1))).toBe(hashes[0]);
+  });
+
+  test('a file and pixels that are its bytes are two pictures', () => {
+    const bytes = readFileSync(path);
+    const handedOver = { width: bytes.length, height: 1, channels: 1 as const, data: new Uint8Array(bytes) };
+    const decoded = { ...handedOver, data: new Uint8Array(bytes.length) };
+    rememberFile(decoded, createHash('sha256').update(bytes).digest());
+    expect(hex(decoded)).not.toBe(hex(handedOver));
   });
 
   test('does not trust a digest of pixels that a caller may have changed', async () => {

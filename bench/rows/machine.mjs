@@ -1,0 +1,3 @@
+import { native } from '../ops/op.mjs';
+
+export const { cores } = native.info();
