@@ -1,6 +1,6 @@
 /** What all registrations share: the decorator forms, and which processor kwargs a hook takes. */
 import type { ZodObject } from 'zod';
-import { OcelliError } from '../errors';
+import { OcelliError, nearestName } from '../errors';
 import type { ModelClass } from './model-class';
 
 export interface HookOptions {
@@ -31,32 +31,6 @@ export function classDecorator(put: (modelClass: ModelClass) => void): ClassDeco
     }
     return value;
   };
-}
-
-/** The nearest of `names` by edit distance, if near enough to be meant. */
-export function nearestName(name: string, names: Iterable<string>): string | undefined {
-  let best: string | undefined;
-  let bestDistance = Math.max(2, Math.floor(name.length / 3)) + 1;
-  for (const candidate of names) {
-    const d = editDistance(name.toLowerCase(), candidate.toLowerCase());
-    if (d < bestDistance) {
-      best = candidate;
-      bestDistance = d;
-    }
-  }
-  return best;
-}
-
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
-    }
-    row = next;
-  }
-  return row[b.length]!;
 }
 
 /** Keys that would reach an object's prototype; never taken from a request. */

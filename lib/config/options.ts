@@ -1,5 +1,4 @@
-import { OcelliError, type OcelliErrorCode } from '../errors';
-import { nearestName } from './hooks';
+import { OcelliError, nearestName, type OcelliErrorCode } from '../errors';
 import { kindOf } from './json-file';
 
 /** vLLM's engine options in camelCase. Bytes, milliseconds and counts; undefined means absent. */

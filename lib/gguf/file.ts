@@ -77,6 +77,12 @@ export class GgufFile {
     return this.typed(key, 'a list of numbers', (v): v is number[] => listOf(v, 'number'));
   }
 
+  /** Undefined for what is no list of booleans too: some keys have a number or a list. */
+  booleans(key: string): boolean[] | undefined {
+    const value = this.metadata.get(key);
+    return listOf(value, 'boolean') ? (value as boolean[]) : undefined;
+  }
+
   /** The same, of a key that must be there. */
   required<T>(key: string, read: (key: string) => T | undefined): T {
     const value = read.call(this, key);
@@ -112,7 +118,7 @@ export class GgufFile {
   }
 }
 
-function listOf(value: MetadataValue | undefined, type: 'string' | 'number' | 'bigint'): boolean {
+function listOf(value: MetadataValue | undefined, type: 'string' | 'number' | 'bigint' | 'boolean'): boolean {
   return Array.isArray(value) && value.every((v) => typeof v === type);
 }
 

@@ -23,6 +23,17 @@ const inBlock: Readonly<Record<string, string>> = {
   ffn_down: 'mlp.down_proj',
 };
 
+/** Where an architecture's parts are others: Phi-3's fused weights, Gemma's four norms. */
+const inBlockOf: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  phi3: { ...inBlock, attn_qkv: 'self_attn.qkv_proj', ffn_up: 'mlp.gate_up_proj' },
+  gemma2: {
+    ...inBlock,
+    post_attention_norm: 'post_attention_layernorm',
+    ffn_norm: 'pre_feedforward_layernorm',
+    post_ffw_norm: 'post_feedforward_layernorm',
+  },
+};
+
 export interface TextPlaces {
   /** Folder's name -> file's name. */
   names: Map<string, string>;
@@ -32,7 +43,8 @@ export interface TextPlaces {
 
 /** @param prefix of the language model within a larger one */
 export function textPlaces(gguf: GgufFile, config: JsonObject, prefix: string): TextPlaces {
-  const { pairedRope } = architectureOf(gguf);
+  const { modelType, pairedRope } = architectureOf(gguf);
+  const parts = inBlockOf[modelType === 'gemma3_text' ? 'gemma2' : modelType] ?? inBlock;
   const heads: Record<string, number> = {
     attn_q: config.num_attention_heads as number,
     attn_k: config.num_key_value_heads as number,
@@ -41,7 +53,7 @@ export function textPlaces(gguf: GgufFile, config: JsonObject, prefix: string): 
   const pairedHeads: Record<string, number> = {};
   for (const name of gguf.tensors.keys()) {
     const [, block, part = '', kind] = /^(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)$/.exec(name) ?? [];
-    const path = block === undefined ? whole[part] : inBlock[part];
+    const path = block === undefined ? whole[part] : parts[part];
     if (path === undefined) continue;
     names.set(`${prefix}${block === undefined ? path : `model.layers.${block}.${path}`}.${kind}`, name);
     if (pairedRope && block !== undefined && heads[part] !== undefined) pairedHeads[name] = heads[part];

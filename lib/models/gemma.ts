@@ -25,9 +25,15 @@ export interface GemmaConfig extends DecoderConfig {
   /** Every so many layers one sees everything. */
   sliding_window_pattern?: number;
   layer_types?: readonly string[];
+  /** What is added to norms' weights: 1, or 0 where a file has it in them. */
+  norm_offset?: number;
 }
 
-const norm = (size: number, { rms_norm_eps: eps }: GemmaConfig): RMSNorm => new RMSNorm(size, { eps, offset: 1 });
+const normTraits = ({ rms_norm_eps: eps, norm_offset: offset = 1 }: GemmaConfig): { eps: number; offset: number } => ({
+  eps,
+  offset,
+});
+const norm = (size: number, config: GemmaConfig): RMSNorm => new RMSNorm(size, normTraits(config));
 
 function traitsOf(config: GemmaConfig, layer: number): AttentionTraits {
   const { rope_theta: theta, rope_scaling: scaling } = config;
@@ -40,7 +46,7 @@ function traitsOf(config: GemmaConfig, layer: number): AttentionTraits {
     scale: config.query_pre_attn_scalar! ** -0.5,
     slidingWindow: local ? config.sliding_window : undefined,
     softcap: config.attn_logit_softcapping,
-    ...(config.model_type === 'gemma3_text' ? { qkNorm: { eps: config.rms_norm_eps, offset: 1 } } : {}),
+    ...(config.model_type === 'gemma3_text' ? { qkNorm: normTraits(config) } : {}),
   };
 }
 

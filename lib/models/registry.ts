@@ -1,8 +1,8 @@
 /** Architecture -> model class. Built-in ones are imported when a checkpoint names them. */
 import { setModelClassResolver, type ResolvedModelClass } from '../config/model-config';
-import { nearestName, type HookOptions } from '../config/hooks';
+import type { HookOptions } from '../config/hooks';
 import type { ModelClass } from '../config/model-class';
-import { OcelliError } from '../errors';
+import { OcelliError, nearestName } from '../errors';
 import type { DummyDataFactory, InputProcessor } from '../inputs/registry';
 import { INPUT_REGISTRY, MULTIMODAL_REGISTRY } from '../multimodal';
 import type * as Gemma from './gemma';

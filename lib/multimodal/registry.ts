@@ -1,5 +1,5 @@
-import { OcelliError } from '../errors';
-import { classDecorator, nearestName, type ClassDecorator_, type HookOptions, type Kwargs } from '../config/hooks';
+import { OcelliError, nearestName } from '../errors';
+import { classDecorator, type ClassDecorator_, type HookOptions, type Kwargs } from '../config/hooks';
 import type { RegistryModelConfig } from '../config/model-class';
 import { AudioPlugin } from './audio';
 import { ImagePlugin } from './image';

@@ -113,7 +113,11 @@ export function tokenizerEntries(folder: string, pre = 'default'): Entry[] {
       return id === undefined ? [] : [[`tokenizer.ggml.${key}_token_id`, 'u32', id]];
     }),
     ['tokenizer.ggml.add_bos_token', 'bool', JSON.stringify(file.post_processor ?? '').includes('SpecialToken')],
-    ['tokenizer.ggml.add_space_prefix', 'bool', JSON.stringify(file.normalizer ?? '').includes('Prepend')],
+    [
+      'tokenizer.ggml.add_space_prefix',
+      'bool',
+      /Prepend|Metaspace/.test(JSON.stringify([file.normalizer, file.pre_tokenizer])),
+    ],
     ...(typeof chat === 'string' ? ([['tokenizer.chat_template', 'str', chat]] as Entry[]) : []),
   ];
 }
@@ -123,26 +127,49 @@ const textNames: [RegExp, string][] = [
   [/^model\.norm\./, 'output_norm.'],
   [/^lm_head\./, 'output.'],
   [/^model\.layers\.(\d+)\.input_layernorm\./, 'blk.$1.attn_norm.'],
-  [/^model\.layers\.(\d+)\.post_attention_layernorm\./, 'blk.$1.ffn_norm.'],
+  [/^model\.layers\.(\d+)\.pre_feedforward_layernorm\./, 'blk.$1.ffn_norm.'],
+  [/^model\.layers\.(\d+)\.post_feedforward_layernorm\./, 'blk.$1.post_ffw_norm.'],
+  [/^model\.layers\.(\d+)\.post_attention_layernorm\./, 'blk.$1.post_attention_norm.'],
   [/^model\.layers\.(\d+)\.self_attn\.([qkv])_(proj|norm)\./, 'blk.$1.attn_$2_$3.'],
   [/^model\.layers\.(\d+)\.self_attn\.o_proj\./, 'blk.$1.attn_output.'],
-  [/^model\.layers\.(\d+)\.mlp\.(\w+)_proj\./, 'blk.$1.ffn_$2.'],
+  [/^model\.layers\.(\d+)\.self_attn\.qkv_proj\./, 'blk.$1.attn_qkv.'],
+  [/^model\.layers\.(\d+)\.mlp\.(?:gate_)?(\w+)_proj\./, 'blk.$1.ffn_$2.'],
   [/_proj\.(?=weight|bias)/, '.'],
 ];
 
+/** Gemma's norms as converters write them, in float32. */
+function plusOne({ dtype, shape, bytes }: Stored): Stored {
+  if (dtype !== 'BF16') throw new Error(`Expected BF16 for a norm of Gemma but received ${dtype}`);
+  const values = Float32Array.from({ length: bytes.length / 2 }, (_, i) => {
+    const one = new Float32Array(Uint32Array.of(bytes.readUInt16LE(2 * i) << 16).buffer);
+    return 1 + one[0]!;
+  });
+  return { dtype: 'F32', shape, bytes: Buffer.from(values.buffer) };
+}
+
 function textTensors(stored: Map<string, Stored>, config: Json, paired: boolean, prefix: RegExp): TensorSpec[] {
   const tensors: TensorSpec[] = [];
+  const gemma = (config.model_type as string).startsWith('gemma');
   for (const [full, tensor] of stored) {
     if (!prefix.test(full)) continue;
-    const name = textNames.reduce((n, [from, to]) => n.replace(from, to), full.replace(prefix, ''));
+    const mapped = textNames.reduce((n, [from, to]) => n.replace(from, to), full.replace(prefix, ''));
+    const name = gemma ? mapped : mapped.replace('post_attention_norm', 'ffn_norm');
     const heads = { attn_q: config.num_attention_heads, attn_k: config.num_key_value_heads } as Json;
     const part = /^blk\.\d+\.(attn_[qk])\./.exec(name)?.[1];
-    tensors.push(spec(name, paired && part !== undefined ? pairRows(tensor, heads[part] as number) : tensor));
+    const whole = gemma && name.endsWith('norm.weight') ? plusOne(tensor) : tensor;
+    tensors.push(spec(name, paired && part !== undefined ? pairRows(whole, heads[part] as number) : whole));
   }
   return tensors;
 }
 
-/** Llama 3's scaling as converters write it: what each frequency is divided by. */
+const vector = (name: string, values: readonly number[]): TensorSpec => ({
+  name,
+  shape: [values.length],
+  type: 'f32',
+  data: new Uint8Array(Float32Array.from(values).buffer),
+});
+
+/** Llama 3's scaling as converters write it, what each frequency is divided by; and LongRoPE's two lists. */
 function ropeFactors({
   rope_scaling: scaling,
   rope_theta: theta,
@@ -150,6 +177,11 @@ function ropeFactors({
   hidden_size,
   num_attention_heads,
 }: Json): TensorSpec[] {
+  if (scaling?.long_factor) {
+    return (['long', 'short'] as const).map((l) =>
+      vector(`rope_factors_${l}.weight`, scaling[`${l}_factor`] as number[]),
+    );
+  }
   if (scaling?.rope_type !== 'llama3') return [];
   const headDim = (head_dim ?? hidden_size / num_attention_heads) as number;
   const {
@@ -158,14 +190,48 @@ function ropeFactors({
     high_freq_factor: high,
     original_max_position_embeddings: original,
   } = scaling as Record<string, number>;
-  const factors = Float32Array.from({ length: headDim / 2 }, (_, i) => {
+  const factors = Array.from({ length: headDim / 2 }, (_, i) => {
     const turns = original! / (2 * Math.PI * theta ** ((2 * i) / headDim));
     if (turns > high!) return 1;
     if (turns < low!) return factor!;
     const smooth = (turns - low!) / (high! - low!);
     return 1 / ((1 - smooth) / factor! + smooth);
   });
-  return [{ name: 'rope_freqs.weight', shape: [factors.length], type: 'f32', data: new Uint8Array(factors.buffer) }];
+  return [vector('rope_freqs.weight', factors)];
+}
+
+/** What a scaling has beside its tensors. */
+function scalingEntries(config: Json, name: string): Entry[] {
+  const scaling = (config.rope_scaling ?? {}) as Json;
+  const key = (k: string): string => `${name}.rope.scaling.${k}`;
+  const type = (scaling.rope_type ?? scaling.type) as string | undefined;
+  if (type === 'longrope') {
+    const original = config.original_max_position_embeddings as number;
+    const stretch = (config.max_position_embeddings as number) / original;
+    return [
+      [key('original_context_length'), 'u32', original],
+      [key('attn_factor'), 'f32', Math.sqrt(1 + Math.log(stretch) / Math.log(original))],
+    ];
+  }
+  if (type !== 'linear' && type !== 'yarn') return [];
+  const original = scaling.original_max_position_embeddings as number | undefined;
+  return [
+    [key('type'), 'str', type],
+    [key('factor'), 'f32', scaling.factor as number],
+    ...(original === undefined ? [] : ([[key('original_context_length'), 'u32', original]] as Entry[])),
+  ];
+}
+
+/** The scale of scores and the pattern of windows go without saying in published models; these small ones have others. */
+function gemmaEntries(config: Json, name: string): Entry[] {
+  const key = (k: string): string => `${name}.${k}`;
+  const caps = ['attn_logit_softcapping', 'final_logit_softcapping'].filter((cap) => config[cap] !== undefined);
+  const pattern = config.sliding_window_pattern as number | undefined;
+  return [
+    ...caps.map((cap): Entry => [key(cap), 'f32', config[cap] as number]),
+    [key('attention.scale'), 'f32', (config.query_pre_attn_scalar as number) ** -0.5],
+    ...(pattern === undefined ? [] : ([[key('attention.sliding_window_pattern'), 'u32', pattern]] as Entry[])),
+  ];
 }
 
 export interface ConvertOptions {
@@ -178,25 +244,28 @@ export interface ConvertOptions {
 export function convertText(folder: string, file: string, options: ConvertOptions = {}): string {
   const whole = json(folder, 'config.json')!;
   const config = (whole.text_config ?? whole) as Json;
-  const name = config.model_type === 'mistral' ? 'llama' : (config.model_type as string);
+  const names: Readonly<Record<string, string>> = { mistral: 'llama', gemma3_text: 'gemma3' };
+  const name = names[config.model_type as string] ?? (config.model_type as string);
   const key = (k: string): string => `${name}.${k}`;
   const rope = (config.rope_parameters ?? {}) as Json;
   const metadata: Entry[] = [
     ['general.architecture', 'str', name],
     [key('block_count'), 'u32', config.num_hidden_layers as number],
-    [key('context_length'), 'u32', config.max_position_embeddings as number],
+    [key('context_length'), 'u32', (config.max_position_embeddings ?? 131072) as number],
     [key('embedding_length'), 'u32', config.hidden_size as number],
     [key('feed_forward_length'), 'u32', config.intermediate_size as number],
     [key('attention.head_count'), 'u32', config.num_attention_heads as number],
     [key('attention.head_count_kv'), 'u32', config.num_key_value_heads as number],
     [key('attention.layer_norm_rms_epsilon'), 'f32', config.rms_norm_eps as number],
     [key('rope.freq_base'), 'f32', (config.rope_theta ?? rope.rope_theta) as number],
-    ...(config.head_dim === undefined
+    ...((config.head_dim ?? undefined) === undefined
       ? []
       : ([[key('attention.key_length'), 'u32', config.head_dim as number]] as Entry[])),
     ...(typeof config.sliding_window === 'number' && config.use_sliding_window !== false
       ? ([[key('attention.sliding_window'), 'u32', config.sliding_window]] as Entry[])
       : []),
+    ...scalingEntries(config, name),
+    ...(name.startsWith('gemma') ? gemmaEntries(config, name) : []),
     ...tokenizerEntries(folder, options.pre),
     ...(options.metadata ?? []),
   ];

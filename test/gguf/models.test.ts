@@ -75,6 +75,18 @@ describe('a Llama', () => {
   });
 });
 
+/** Fused weights and LongRoPE's two lists; norms with the 1 in them, four a layer, caps, every other layer with a window. */
+test.each(['phi3', 'gemma2'])('%s meets its goldens', async (name) => {
+  const source = join(fixtureModels, name);
+  const file = convertText(source, join(fresh(name), `${name}.gguf`));
+  for (const setting of settings) {
+    const report = await runFolder(source, setting, file);
+    expect(report.skipped).toBeUndefined();
+    expect(report.cases.filter((c) => !c.ok)).toEqual([]);
+    expect(report.failures).toEqual([]);
+  }
+});
+
 describe('a LLaVA', () => {
   const paths = { cut: fresh('cut'), whole: fresh('whole') };
   beforeAll(() => {
@@ -179,6 +191,65 @@ describe('metadata that does not suffice', () => {
     expect(config.hfConfig).toMatchObject({ vocab_size: 3, tie_word_embeddings: true, rope_theta: 10000 });
     const tokenizer = await Tokenizer.load(config.source);
     expect(tokenizer.encode('abba')).toEqual([2, 1, 0]);
+  });
+
+  const asGemma = (name: string, blocks: number, change: Record<string, unknown> = {}): Promise<ModelConfig> => {
+    const heads = { 'attention.head_count': 2, 'attention.key_length': 16, block_count: blocks };
+    const all = { ...numbers, ...heads, ...change };
+    return load({
+      'general.architecture': name,
+      ...Object.fromEntries(Object.entries(all).map(([k, v]) => [`${name}.${k}`, v])),
+    });
+  };
+
+  test('what files of Gemma leave to their reader', async () => {
+    const of = async (...given: Parameters<typeof asGemma>) => (await asGemma(...given)).hfConfig;
+    expect(await of('gemma2', 26)).toMatchObject({
+      norm_offset: 0,
+      query_pre_attn_scalar: 16,
+      sliding_window: 4096,
+      sliding_window_pattern: 2,
+      attn_logit_softcapping: 50,
+      final_logit_softcapping: 30,
+    });
+    // Scores of the largest ones go by the width, 4, over the heads.
+    expect(await of('gemma2', 46)).toMatchObject({ query_pre_attn_scalar: 2 });
+    expect(await of('gemma3', 62)).toMatchObject({ query_pre_attn_scalar: 2 });
+    expect(await of('gemma3', 26, { 'attention.sliding_window': 512 })).toMatchObject({
+      model_type: 'gemma3_text',
+      query_pre_attn_scalar: 16,
+      sliding_window: 512,
+      sliding_window_pattern: 6,
+      rope_local_base_freq: 10000,
+      final_logit_softcapping: null,
+    });
+    // No window: all layers see everything.
+    expect(await of('gemma3', 26)).toMatchObject({ sliding_window_pattern: 1 });
+    expect(await of('gemma', 18)).toMatchObject({ norm_offset: 0, model_type: 'gemma' });
+  });
+
+  test('YaRN as metadata', async () => {
+    const config = await load({
+      'llama.rope.scaling.type': 'yarn',
+      'llama.rope.scaling.factor': 4,
+      'llama.rope.scaling.original_context_length': 16,
+      'llama.rope.scaling.yarn_beta_fast': 16,
+    });
+    expect(config.hfConfig.rope_scaling).toMatchObject({
+      rope_type: 'yarn',
+      factor: 4,
+      original_max_position_embeddings: 16,
+      beta_fast: 16,
+    });
+    expect(config.maxModelLen).toBe(64);
+  });
+
+  test('an unknown architecture is told the nearest', async () => {
+    await expect(load({ 'general.architecture': 'gemma3n' })).rejects.toMatchObject({
+      code: 'ERR_UNKNOWN_ARCHITECTURE',
+      hint: expect.stringContaining('gemma3') as string,
+      details: { nearest: 'gemma3' },
+    });
   });
 
   test.each<[string, Record<string, unknown>, string]>([

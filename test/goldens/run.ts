@@ -3,7 +3,7 @@ import { OcelliError } from '../../dist/index';
 import { nativeError } from '../../dist/native';
 import { checkCase, type Step } from './check';
 import { failed, worst, type Check } from './compare';
-import { readGoldenFolder } from './folder';
+import { readGoldenFolder, type GoldenCase } from './folder';
 import { GoldenModel, type Setting } from './model';
 
 export interface CaseReport {
@@ -27,8 +27,14 @@ export interface FolderReport extends Setting {
 /**
  * What no model of the library is for is skipped, and said; any other error is a failure of its case or folder.
  * @param checkpoint another form of the folder's weights and configuration
+ * @param only which cases that form can answer
  */
-export async function runFolder(path: string, setting: Setting, checkpoint = path): Promise<FolderReport> {
+export async function runFolder(
+  path: string,
+  setting: Setting,
+  checkpoint = path,
+  only: (golden: GoldenCase) => boolean = () => true,
+): Promise<FolderReport> {
   const folder = readGoldenFolder(path);
   const report: FolderReport = { folder: folder.name, ...setting, ok: true, failures: [], cases: [] };
   let model: GoldenModel;
@@ -43,7 +49,7 @@ export async function runFolder(path: string, setting: Setting, checkpoint = pat
   const steps: Step[] = [];
   const all: Check[] = [];
   try {
-    for (const golden of folder.cases) {
+    for (const golden of folder.cases.filter(only)) {
       const result = await checkCase(model, folder, golden).catch((e: unknown) => ({ checks: [thrown(e)], steps: [] }));
       steps.push(...result.steps);
       all.push(...result.checks);

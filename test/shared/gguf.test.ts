@@ -9,6 +9,7 @@ import { Tokenizer } from '../../dist/tokenizer';
 import { tokenizerEntries } from '../gguf/convert';
 import { writeGguf } from '../gguf/writer';
 import { shared } from '../media/pictures';
+import { unexpectedFailures } from '../goldens/known-misses';
 import { runFolder } from '../goldens/run';
 import { convertText } from '../gguf/convert';
 
@@ -64,13 +65,30 @@ describe('SmolLM2-135M-Instruct.Q4_1.gguf', () => {
   });
 });
 
-test.each(['llama', 'llama3-rope', 'mistral', 'qwen2', 'qwen3', 'smollm2'])('%s as a GGUF file', async (name) => {
+/** A GGUF cannot say that only a text's first piece begins with a space: behind a special token it has one. */
+const unsayable = (name: string, what: string): boolean => name === 'mistral' && what === 'chat';
+
+test.each([
+  ['llama', undefined],
+  ['llama3-rope', 'llama-bpe'],
+  ['mistral', undefined],
+  ['qwen2', 'qwen2'],
+  ['qwen3', 'qwen2'],
+  ['smollm2', 'smollm'],
+  ['phi3', undefined],
+  ['gemma2', undefined],
+  ['gemma3', undefined],
+])('%s as a GGUF file', async (name, pre) => {
   const source = join(shared, 'golden/models', name);
-  const pre = { qwen2: 'qwen2', qwen3: 'qwen2', smollm2: 'smollm', 'llama3-rope': 'llama-bpe' }[name];
   const file = convertText(source, join(folder, `${name}.gguf`), pre === undefined ? {} : { pre });
-  const report = await runFolder(source, { backend: 'cpu', dtype: 'float32', threads: 2 }, file);
-  expect(report.cases.filter((c) => !c.ok)).toEqual([]);
-  expect(report.ok).toBe(true);
+  // One text of Gemma 3's is too few steps for a share of flips.
+  for (const dtype of name === 'gemma3' ? (['float32'] as const) : (['float32', 'bfloat16'] as const)) {
+    const setting = { backend: 'cpu', dtype, threads: 2 };
+    const report = await runFolder(source, setting, file, (c) => c.images.length === 0 && !unsayable(name, c.name));
+    expect(report.skipped).toBeUndefined();
+    expect(report.cases.length).toBeGreaterThan(0);
+    expect(unexpectedFailures(report)).toEqual([]);
+  }
 });
 
 /** Converters lose what the format has no place for: mistral_v1's normalizer is SentencePiece's own, the others' rules have names. */
