@@ -62,7 +62,7 @@ export interface ModelOptions {
   format: WeightFormat;
   /** Of plain tensors that are not taken from the mapping. */
   dtype: 'f32' | 'bf16' | 'f16';
-  /** `cpu`, `ref`, or one instruction set of cpu by its name. */
+  /** `cpu`, `ref`, one instruction set of cpu by its name, or `device:<number>` of a device that was opened. */
   backend: string;
   /** 0: as many as cores are available. */
   threads: number;
@@ -211,6 +211,8 @@ export interface NativeEngineStats {
 
 export interface NativeBinding {
   info(): NativeInfo;
+  /** Opens a device by the library at `path`, once, and tells what is free on it now. */
+  openDevice(path: string, ordinal: number): Promise<{ name: string; freeBytes: number }>;
   openCheckpoint(paths: string[]): Promise<CheckpointHandle>;
   checkpointTensors(checkpoint: CheckpointHandle): CheckpointTensorInfo[];
   /** Of a GGUF file, by its place in `paths`; a file of another format has none. */
@@ -231,7 +233,7 @@ export interface NativeBinding {
     options: Omit<ModelOptions, 'names'> & Partial<ModelOptions>,
   ): number;
   /** Peak arena bytes of a program for given sizes; checks every op. */
-  programPeak(program: string, backend: 'cpu' | 'ref', symbols: Record<string, number>, threads: number): number;
+  programPeak(program: string, backend: string, symbols: Record<string, number>, threads: number): number;
   /** Shape of an output for given sizes. */
   programShape(program: string, output: string, symbols: Record<string, number>): number[];
   /** The same of a loaded model's program, without parsing it again; ERR_SHAPE where sizes do not fit. */

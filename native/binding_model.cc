@@ -1,6 +1,7 @@
 // Models, and programs that run once.
 #include "binding.h"
 #include "binding_program.h"
+#include "core/device.h"
 #include "core/layout.h"
 #include "core/single_run.h"
 
@@ -11,6 +12,7 @@ namespace binding {
 const Backend* backend_named(const std::string& name) {
   if (name == "ref") return ref_backend();
   if (name == "cpu") return cpu_backend();
+  if (name.rfind("device:", 0) == 0) return device_backend(std::atoi(name.c_str() + 7));
   return cpu_backend(name);
 }
 
@@ -238,9 +240,25 @@ Napi::Value run_program(const Napi::CallbackInfo& info) {
       });
 }
 
+Napi::Value open_device_at(const Napi::CallbackInfo& info) {
+  const std::string path = to_string(info[0], "path");
+  const int ordinal = static_cast<int>(to_integer(info[1], "ordinal", 0, 999));
+  auto opened = std::make_shared<DeviceInfo>();
+  return addon(info.Env())
+      .background->submit(
+          [opened, path, ordinal](const std::atomic<bool>&) { *opened = open_device(path, ordinal); },
+          [opened](Napi::Env env) {
+            Napi::Object object = Napi::Object::New(env);
+            object.Set("name", opened->name);
+            object.Set("freeBytes", static_cast<double>(opened->free_bytes));
+            return object;
+          });
+}
+
 }  // namespace
 
 void register_model(Napi::Env env, Napi::Object exports) {
+  expose<open_device_at>(env, exports, "openDevice");
   expose<create_model>(env, exports, "createModel");
   expose<dispose_model>(env, exports, "disposeModel");
   expose<weight_bytes>(env, exports, "weightBytes");

@@ -157,8 +157,15 @@ test('the package keeps install scripts and binding.gyp out', () => {
 });
 
 test('the CPU build has no trace of CUDA, and the package none of its sources', () => {
-  const addon = readFileSync(join(root, 'build/Release/ocelli.node'), 'latin1');
+  const file = join(root, 'build/Release/ocelli.node');
+  const addon = readFileSync(file, 'latin1');
   expect(['libcuda', 'libcudart', 'cuInit', 'cuLaunchKernel'].filter((name) => addon.includes(name))).toEqual([]);
+  if (process.platform === 'linux') {
+    // What it is linked with, and what it takes from and gives to others.
+    expect(execFileSync('ldd', [file], { encoding: 'utf8' })).toMatch(/libc\.[^]*/);
+    expect(execFileSync('ldd', [file], { encoding: 'utf8' })).not.toMatch(/cuda|nvidia/i);
+    expect(execFileSync('nm', ['-D', file], { encoding: 'utf8' })).not.toMatch(/cuda|\bcu[A-Z]|nvrtc/);
+  }
   const listing = execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], {
     cwd: root,
     encoding: 'utf8',
@@ -167,5 +174,5 @@ test('the CPU build has no trace of CUDA, and the package none of its sources', 
   const [packed] = JSON.parse(listing) as { files: { path: string }[] }[];
   const paths = packed?.files.map((file) => file.path) ?? [];
   expect(paths).toContain('native/core/ops.def');
-  expect(paths.filter((path) => /^native\/(cuda|ptx)\//.test(path))).toEqual([]);
+  expect(paths.filter((path) => /^native\/(cuda|ptx)\/|^(build|out)\/|\.so$|fatbin|\.ptx$/.test(path))).toEqual([]);
 });

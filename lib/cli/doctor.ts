@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { chooseDevice } from '../engine/device';
 import { LLM } from '../index';
 import { loadNative, nativeError, type NativeInfo } from '../native';
 import { buildTools, packageRoot, type BuildTool } from './build-tools';
@@ -14,7 +15,8 @@ interface Report {
   node: string;
   platform: string;
   native: { loaded: true; info: NativeInfo; forcedIsa: string | null } | { loaded: false; error: string };
-  cuda: { available: false; reason: string };
+  /** What device 'auto' finds, and why. */
+  cuda: { available: boolean; reason: string };
   selfTest: { ok: boolean; message: string; loadMs?: number; answerMs?: number };
   build: { ready: boolean; tools: BuildTool[] };
 }
@@ -48,10 +50,17 @@ async function examine(): Promise<Report> {
     node: process.version,
     platform: `${process.platform}-${process.arch}`,
     native,
-    cuda: { available: false, reason: 'this build has no CUDA part; device auto means cpu' },
+    cuda: await examineCuda(native.loaded),
     selfTest,
     build: { ready: tools.every((tool) => tool.found !== undefined), tools },
   };
+}
+
+async function examineCuda(loaded: boolean): Promise<Report['cuda']> {
+  if (!loaded) return { available: false, reason: 'not asked: no native binary' };
+  const { gpu, reason } = await chooseDevice(loadNative());
+  if (!gpu) return { available: false, reason: `${reason}; device auto means cpu` };
+  return { available: true, reason: `${gpu.name}, ${bytes(gpu.freeBytes)} free` };
 }
 
 /** Loads the model of the package and asks one question whose answer is known. */

@@ -15,7 +15,7 @@ const engineFlags: readonly Flag<keyof EngineOptions>[] = [
   { name: 'dtype', value: 'NAME', help: 'auto, float32, bfloat16 or float16' },
   { name: 'loadFormat', value: 'NAME', help: 'auto, or dummy: random weights of the right shapes' },
   { name: 'kvCacheDtype', value: 'NAME', help: 'auto, float32 or bfloat16' },
-  { name: 'device', value: 'NAME', help: 'auto or cpu' },
+  { name: 'device', value: 'NAME', help: 'auto, cpu, cuda or cuda:<number>' },
   { name: 'threads', value: 'N', parse: number, help: 'threads that compute; default: the cores this process may use' },
   { name: 'maxModelLen', value: 'N', parse: number, help: 'tokens of prompt and answer together' },
   { name: 'maxNumSeqs', value: 'N', parse: number, help: 'answers that are computed at the same time' },

@@ -1,7 +1,7 @@
 /**
  * What programs may listen to through node:diagnostics_channel: nothing is made, and nothing costs, while nobody listens.
  *
- * ocelli:engine:load     { model, memoryPlan }
+ * ocelli:engine:load     { model, memoryPlan, device }       device: { backend, gpu?, reason }
  * ocelli:request:start   { requestId }                      at the call
  * ocelli:request:submit  { requestId, promptTokens, imageTokens }   the engine has it
  * ocelli:request:end     { requestId, usage, metrics, finishReasons, error? }

@@ -97,7 +97,7 @@ export class LLM implements AsyncDisposable {
     const loaded = await loadModel(model, options);
     try {
       const llm = new LLM(loaded);
-      publish('engine:load', () => ({ model: loaded.config.name, memoryPlan: llm.memoryPlan }));
+      publish('engine:load', () => ({ model: loaded.config.name, memoryPlan: llm.memoryPlan, device: loaded.device }));
       return llm;
     } catch (e) {
       throw nativeError(e);

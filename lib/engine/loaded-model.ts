@@ -8,6 +8,7 @@ import { INPUT_REGISTRY, MULTIMODAL_REGISTRY } from '../multimodal';
 import { loadNative, nativeError, type ModelHandle, type NativeBinding } from '../native';
 import { traceModel, type TracedModel } from '../nn';
 import { Tokenizer } from '../tokenizer';
+import { chooseDevice, type ComputeDevice } from './device';
 import { programTexts } from './item-size';
 import { ItemMapper, type FeatureRows } from './items';
 import { planMemory, weightFormat, type MemoryPlan } from './memory-plan';
@@ -15,6 +16,7 @@ import { openWeights, type OpenedWeights } from './open-weights';
 
 export interface PlannedModel {
   native: NativeBinding;
+  device: ComputeDevice;
   config: ModelConfig;
   traced: TracedModel;
   programs: string[];
@@ -33,6 +35,7 @@ export async function planModel(model: string | URL, options: EngineOptions & Lo
   const config = await ModelConfig.load(model, options);
   checkSupported(config);
   const native = loadNative();
+  const device = await chooseDevice(native, config.options.device);
   const traced = traceModel(config.modelClass as never, config.hfConfig);
   const programs = programTexts(traced);
   MULTIMODAL_REGISTRY.initMmLimitsPerPrompt(config);
@@ -43,8 +46,8 @@ export async function planModel(model: string | URL, options: EngineOptions & Lo
       config.source.format === 'gguf' && config.options.loadFormat !== 'dummy'
         ? await openWeights(native, config.source, traced)
         : undefined;
-    const plan = planMemory(native, config, traced, programs, items, maxMultiModalTokens, opened);
-    return { native, config, traced, programs, plan, opened };
+    const plan = planMemory(native, device, config, traced, programs, items, maxMultiModalTokens, opened);
+    return { native, device, config, traced, programs, plan, opened };
   } catch (e) {
     throw nativeError(e);
   }
@@ -58,7 +61,7 @@ export async function estimateMemory(model: string | URL, options: EngineOptions
 export async function loadModel(model: string | URL, options: EngineOptions & LoadOptions = {}): Promise<LoadedModel> {
   const { signal } = options;
   const planned = await planModel(model, options);
-  const { native, config, traced, programs } = planned;
+  const { native, device, config, traced, programs } = planned;
   signal?.throwIfAborted();
   const report = options.onProgress && AsyncResource.bind(options.onProgress);
   const progress = (phase: LoadProgress['phase'], loaded: number, total: number): void =>
@@ -77,7 +80,7 @@ export async function loadModel(model: string | URL, options: EngineOptions & Lo
         names: {},
         ...opened?.places,
         ...weightFormat(config),
-        backend: 'cpu',
+        backend: device.backend,
         threads: config.options.threads ?? 0,
         dummy,
         seed: config.options.seed ?? 0,
@@ -148,15 +151,13 @@ function abortFlag(signal: AbortSignal): { readonly aborted: boolean } {
 
 /** What this build cannot do is said at load, never passed over. */
 function checkSupported(config: ModelConfig): void {
-  const { device = 'auto', quantization = 'none', accuracy } = config.options;
+  const { quantization = 'none', accuracy } = config.options;
   const refuse = (option: string, expected: string, received: unknown, hint: string): never => {
     throw new OcelliError('ERR_UNSUPPORTED', `Expected ${expected} for ${option} but received '${String(received)}'`, {
       hint,
       details: { option },
     });
   };
-  if (device !== 'auto' && device !== 'cpu')
-    refuse('device', "'auto' or 'cpu'", device, 'This build computes on the CPU.');
   if (quantization !== 'none' && quantization !== 'int8' && quantization !== 'int4')
     refuse('quantization', "'none', 'int8' or 'int4'", quantization, 'Choose one of these.');
   if (quantization !== 'none' && accuracy === 'exact')

@@ -4,6 +4,7 @@ import { OcelliError } from '../errors';
 import type { EngineConfig, ModelOptions, NativeBinding, NativeDType } from '../native';
 import type { ModelHooksOfClass } from '../models/hooks';
 import type { TracedModel } from '../nn';
+import type { ComputeDevice } from './device';
 import type { EngineItemSize } from './item-size';
 import type { OpenedWeights } from './open-weights';
 
@@ -26,7 +27,7 @@ export interface MemoryPlan {
   /** Tokens that the KV cache holds. */
   kvTokens: number;
   total: number;
-  /** What this process may still allocate: the machine's free memory, and no more than its cgroup leaves. */
+  /** What this process may still allocate: the machine's free memory, and no more than its cgroup leaves; or what is free on the GPU. */
   limit: number;
   maxModelLen: number;
   maxNumSeqs: number;
@@ -46,6 +47,8 @@ const defaultLookupMax = 4;
 /** Tokens of text that a step has room for beside the pictures of a prompt that is one span. */
 const spanText = 512;
 const kvShare = 0.25;
+/** Of a GPU's free memory: the driver and other programs take some, too. */
+const defaultGpuMemoryUtilization = 0.9;
 const minimumEncoderCache = 64 * 2 ** 20;
 
 const kvTypes = { float32: 'f32', bfloat16: 'bf16' } as const;
@@ -61,11 +64,13 @@ export function weightFormat(config: ModelConfig): Pick<ModelOptions, 'format' |
 }
 
 /**
+ * @param device whose memory it is
  * @param items one per encoder: the largest item that the registered dummy data gives
  * @param opened the checkpoint, where its types decide what stays in its mapping
  */
 export function planMemory(
   native: NativeBinding,
+  { backend, gpu }: ComputeDevice,
   config: ModelConfig,
   traced: TracedModel,
   programs: readonly string[],
@@ -83,7 +88,7 @@ export function planMemory(
   const weights = native.weightBytes(opened?.checkpoint ?? null, {
     programs: [...programs],
     ...weightFormat(config),
-    backend: 'cpu',
+    backend,
     threads,
     dummy: options.loadFormat === 'dummy',
     ...opened?.places,
@@ -93,10 +98,10 @@ export function planMemory(
     S: logitRows(maxNumSeqs, maxNumBatchedTokens),
     F: maxNumBatchedTokens,
   };
-  const peakActivations = native.programPeak(programs[0]!, 'cpu', rows, threads);
+  const peakActivations = native.programPeak(programs[0]!, backend, rows, threads);
   const encoderActivations = Math.max(
     0,
-    ...items.map((item) => native.programPeak(programs[item.program]!, 'cpu', item.symbols, threads)),
+    ...items.map((item) => native.programPeak(programs[item.program]!, backend, item.symbols, threads)),
   );
   const itemBytes = maxMultiModalTokens * traced.featureWidth * 4;
   const encoderCache =
@@ -105,10 +110,14 @@ export function planMemory(
   const kvBytes = kvDtype(config) === 'f32' ? 4 : 2;
   const kvBytesPerToken = traced.kvLayers * traced.kvHeads * (traced.headDimK + traced.headDimV) * kvBytes;
   const kvBytesPerBlock = kvBytesPerToken * blockSize;
-  const limit = native.info().memory.available;
-  const fixed = weights + peakActivations + encoderActivations + encoderCache;
+  const limit = gpu
+    ? Math.floor(gpu.freeBytes * (options.gpuMemoryUtilization ?? defaultGpuMemoryUtilization))
+    : native.info().memory.available;
+  // A step's features are gathered where the model runs.
+  const stepFeatures = gpu ? maxNumBatchedTokens * traced.featureWidth * 4 : 0;
+  const fixed = weights + peakActivations + encoderActivations + encoderCache + stepFeatures;
   const wanted = Math.ceil(maxModelLen / blockSize) * maxNumSeqs;
-  const room = options.kvCacheMemoryBytes ?? Math.min(kvShare * limit, limit - fixed);
+  const room = options.kvCacheMemoryBytes ?? Math.min((gpu ? 1 : kvShare) * limit, limit - fixed);
   const blocks = kvBytesPerBlock === 0 ? wanted : Math.floor(room / kvBytesPerBlock);
   const kvBlocks = options.kvCacheMemoryBytes === undefined ? Math.min(wanted, blocks) : blocks;
   const plan: MemoryPlan = {

@@ -33,6 +33,7 @@ namespace cuda {
 
 // Tiles of the longest sequence that the block table has room for, where tiles go to blocks of their own; else 0.
 static int splits_of(const OpCall& call) {
+  if (call.step == nullptr) return 0;  // while memory is planned
   const StepContext& step = *call.step;
   if (step.kv->dtype == DType::kF32 || call.in[0].shape[0] > kSplitTokens) return 0;
   return static_cast<int>((int64_t{step.max_blocks} * step.kv->block_size + kTileKeys - 1) / kTileKeys);

@@ -79,6 +79,11 @@ void Device::download(void* to, CUdeviceptr from, size_t bytes) {
   check(driver_, driver_.cuMemcpyDtoHAsync(to, from, bytes, stream_), "a copy from the GPU");
 }
 
+void Device::copy(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
+  enter();
+  check(driver_, driver_.cuMemcpyDtoDAsync(to, from, bytes, stream_), "a copy on the GPU");
+}
+
 void Device::clear(CUdeviceptr to, size_t bytes) {
   enter();
   check(driver_, driver_.cuMemsetD8Async(to, 0, bytes, stream_), "clearing memory");

@@ -33,6 +33,7 @@ class Device : public Queue {
   // In the stream's order; the host's side must stay as it is until synchronize().
   void upload(CUdeviceptr to, const void* from, size_t bytes);
   void download(void* to, CUdeviceptr from, size_t bytes);
+  void copy(CUdeviceptr to, CUdeviceptr from, size_t bytes);
   void clear(CUdeviceptr to, size_t bytes);
   void launch(const char* module, const char* kernel, Extent grid, Extent block, size_t dynamic_shared,
               const Arguments& arguments) override;

@@ -55,8 +55,9 @@ std::unique_ptr<Driver> open(const std::string& path) {
 }  // namespace
 
 const Driver& load_driver(const std::string& path) {
-  static std::mutex mutex;
-  static std::map<std::string, std::unique_ptr<Driver>> loaded;
+  // Nothing is destroyed at exit, when threads may be alive.
+  static std::mutex& mutex = *new std::mutex;
+  static auto& loaded = *new std::map<std::string, std::unique_ptr<Driver>>;
   const std::lock_guard<std::mutex> lock(mutex);
   std::unique_ptr<Driver>& driver = loaded[path];
   if (!driver) driver = open(path);

@@ -1,5 +1,6 @@
 /** A model as the library loads it, with its programs at hand: items through their encoder, a prompt through the text program. */
 import { ModelConfig } from '../../dist/config';
+import { chooseDevice } from '../../dist/engine/device';
 import { programTexts } from '../../dist/engine/item-size';
 import { ItemMapper, type EncodableItem } from '../../dist/engine/items';
 import { featureRowsOf } from '../../dist/engine/loaded-model';
@@ -14,7 +15,7 @@ import { traceModel, type TracedModel } from '../../dist/nn';
 import { Tokenizer } from '../../dist/tokenizer';
 
 export interface Setting {
-  /** `ref`, `cpu`, or one instruction set of cpu. */
+  /** `ref`, `cpu`, one instruction set of cpu, or `cuda`. */
   backend: string;
   dtype: 'float32' | 'bfloat16';
   quantization?: 'int8' | 'int4';
@@ -57,7 +58,7 @@ export class GoldenModel {
       programs: programTexts(traced),
       ...places,
       ...weightFormat(config),
-      backend: setting.backend,
+      backend: setting.backend === 'cuda' ? (await chooseDevice(native, 'cuda')).backend : setting.backend,
       threads: setting.threads,
     });
     const mapper = new ItemMapper(config, traced, featureRowsOf(native, handle, traced), 0);

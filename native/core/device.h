@@ -1,0 +1,58 @@
+// A device whose backend is in a library of its own. Between the two are C functions: no exception crosses, and nothing
+// is freed by whom it does not belong to. Both sides share the structures of core/op.h, so they are of one build.
+#pragma once
+
+#include <string>
+
+#include "core/op.h"
+
+extern "C" {
+
+// What went wrong. An empty code: nothing.
+struct OcelliFailure {
+  char code[32];
+  char message[1024];
+  char hint[256];
+};
+
+struct OcelliDevice;  // the library's
+
+// Functions that can fail say so by false (or null) and a failure.
+struct OcelliDeviceApi {
+  const char* version;     // of the package
+  uint64_t op_call_bytes;  // sizeof(OpCall), for builds of one version that differ
+  OcelliDevice* (*open)(int ordinal, OcelliFailure* failure);
+  const char* (*name)(OcelliDevice* device);
+  bool (*free_bytes)(OcelliDevice* device, uint64_t* bytes, OcelliFailure* failure);
+  // Null without a failure where there is no room. `pinned`: of the host.
+  void* (*allocate)(OcelliDevice* device, uint64_t bytes, bool pinned, OcelliFailure* failure);
+  void (*release)(OcelliDevice* device, void* data, bool pinned);
+  bool (*upload)(OcelliDevice* device, void* to, const void* from, uint64_t bytes, OcelliFailure* failure);
+  bool (*download)(OcelliDevice* device, void* to, const void* from, uint64_t bytes, OcelliFailure* failure);
+  bool (*copy)(OcelliDevice* device, void* to, const void* from, uint64_t bytes, OcelliFailure* failure);
+  bool (*synchronize)(OcelliDevice* device, OcelliFailure* failure);
+  bool (*packed_bytes)(ocelli::WeightFormat format, int64_t n, int64_t k, uint64_t* bytes, OcelliFailure* failure);
+  bool (*pack)(const ocelli::Tensor* rows, int64_t row, ocelli::PackedMatrix* packed, OcelliFailure* failure);
+  bool (*run)(OcelliDevice* device, ocelli::Op op, const ocelli::OpCall* call, OcelliFailure* failure);
+  bool (*scratch)(OcelliDevice* device, ocelli::Op op, const ocelli::OpCall* call, uint64_t* bytes,
+                  OcelliFailure* failure);
+};
+
+// What a library exports.
+typedef const OcelliDeviceApi* (*OcelliDeviceEntry)();
+}
+
+namespace ocelli {
+
+struct DeviceInfo {
+  std::string name;
+  uint64_t free_bytes = 0;
+};
+
+// Opens a device by the library at `path`, once; tells what is free on it now. Throws what the library says (no driver,
+// too old, no such device), or ERR_DEVICE_LIBRARY for a library that does not load or is of another build.
+DeviceInfo open_device(const std::string& path, int ordinal);
+// Of a device that was opened.
+const Backend* device_backend(int ordinal);
+
+}  // namespace ocelli
