@@ -11,7 +11,7 @@ const root = fileURLToPath(new URL('../out/bench/models', import.meta.url));
 
 /** Written under another name first: half a file is never taken for a whole one. */
 function once(name, write) {
-  const path = join(root, name);
+  const path = join(root, name.replaceAll('+', '-with-')); // transformers.js takes a name with a plus for a remote one
   if (existsSync(path)) return path;
   mkdirSync(root, { recursive: true });
   const part = `${path}.${process.pid}`;

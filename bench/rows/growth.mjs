@@ -1,10 +1,8 @@
 // How prompts and decoding slow down with length, against what their operations and bytes predict; and what guessing tokens by lookup gains.
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { byTurns, judged, ratios, told, verdict } from '../pair.mjs';
 import { LLM, follow, gaps, ids, load as loadShape, load1, median, shapes } from '../serving/engine.mjs';
 import { promptOperations, stepBytes } from './arithmetic.mjs';
-import { cores } from './machine.mjs';
+import { cores, smollm2File } from './machine.mjs';
 
 const lengths = [1024, 2048, 4096, 8192, 16384];
 const decoded = 32;
@@ -78,8 +76,7 @@ const tasks = [
 
 async function speculation({ threads = cores, repeat = 3 }) {
   const load = load1();
-  const shared = process.env.OCELLI_SHARED ?? fileURLToPath(new URL('../../../shared', import.meta.url));
-  const file = process.env.OCELLI_GGUF ?? join(shared, 'models/SmolLM2-135M-Instruct.Q4_1.gguf');
+  const file = smollm2File;
   const options = { threads, dtype: 'bfloat16', maxModelLen: 1024, maxNumSeqs: 1, enablePrefixCaching: false };
   const plain = await LLM.load(file, options);
   const guessing = await LLM.load(file, { ...options, numSpeculativeTokens: 6 });

@@ -1,14 +1,12 @@
 // Prompts and decoding of TinyLlama-1.1B's shape beside node-llama-cpp on the same GGUF file and transformers.js on an ONNX of that shape;
 // SmolLM2-135M's real file beside node-llama-cpp.
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { ggufFile, onnxFolder } from '../models.mjs';
 import { byTurns, judged, ratios, told, unmeasured, verdict } from '../pair.mjs';
 import { startPeer } from '../peers/peer.mjs';
 import { measureRoof } from '../roof/roof.mjs';
 import { LLM, follow, ids, load1, shapes } from '../serving/engine.mjs';
 import { promptOperations, stepBytes } from './arithmetic.mjs';
-import { cores } from './machine.mjs';
+import { cores, smollm2File } from './machine.mjs';
 
 const tinyllama = 'tinyllama-1.1b';
 const shape = shapes[tinyllama];
@@ -172,8 +170,7 @@ function decodeRow(name, goals) {
 
 async function smollm2({ threads = cores, repeat = 5 }) {
   const load = load1();
-  const shared = process.env.OCELLI_SHARED ?? fileURLToPath(new URL('../../../shared', import.meta.url));
-  const file = process.env.OCELLI_GGUF ?? join(shared, 'models/SmolLM2-135M-Instruct.Q4_1.gguf');
+  const file = smollm2File;
   const llm = await open(file, { quantization: 'int4' }, threads);
   const vocab = shapes['smollm2-135m'].vocab_size;
   return withPeers({ 'node-llama-cpp': ['llama-cpp', { file, threads }] }, async (peers) => {

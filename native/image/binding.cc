@@ -6,6 +6,7 @@
 #include "core/check.h"
 #include "image/binding_jobs.h"
 #include "image/jpeg.h"
+#include "image/large_pages.h"
 #include "image/preprocess.h"
 #include "image/resize.h"
 
@@ -145,6 +146,7 @@ Pixels copy_pixels(const Napi::Value& value, int width, int height, int channels
                                       std::to_string(channels) + " but received " + std::to_string(length));
   }
   Pixels pixels{std::shared_ptr<uint8_t>(new uint8_t[size], std::default_delete<uint8_t[]>()), width, height, channels};
+  prefer_large_pages(pixels.bytes.get(), size);
   std::memcpy(pixels.bytes.get(), data, size);
   return pixels;
 }

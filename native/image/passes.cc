@@ -1,7 +1,10 @@
 #include "image/passes.h"
 
+#include <cstdlib>
+#include <cstring>
+
 // The loops are written for the auto-vectoriser and compiled twice on x86-64: for the baseline, and for AVX2 where the
-// machine has it. Integer arithmetic: both give the same bytes.
+// machine has it; passes_vnni.cc takes their place where it has more. Integer arithmetic: all give the same bytes.
 #if defined(__x86_64__) && defined(__GNUC__)
 #define OCELLI_IMAGE_AVX2 1
 #define OCELLI_TARGET_AVX2 __attribute__((target("avx2")))
@@ -113,19 +116,29 @@ OCELLI_TARGET_AVX2 void vertical_avx2(const uint8_t* src, size_t stride, size_t 
   vertical_any(src, stride, bytes, weights, taps, dst);
 }
 
-bool has_avx2() { return __builtin_cpu_supports("avx2"); }
+bool has_avx2() {
+  static const bool has = [] {
+    const char* wanted = std::getenv("OCELLI_ISA");
+    return (wanted == nullptr || std::strcmp(wanted, "baseline") != 0) && __builtin_cpu_supports("avx2");
+  }();
+  return has;
+}
 #endif
 
 }  // namespace
 
 HorizontalPass::HorizontalPass(const Weights& weights, int channels, int column)
-    : weights_(weights), channels_(channels), column_(column), spread_(weights.weights.size() * channels) {
-  for (size_t i = 0; i < weights.weights.size(); ++i) {
-    for (int c = 0; c < channels; ++c) spread_[i * channels + c] = weights.weights[i];
+    : weights_(weights), channels_(channels), column_(column) {
+  if (channels == 3 && has_vnni(weights)) {
+    vnni_ = std::make_unique<HorizontalVnni>(weights, column);
+    return;
   }
+  spread_.reserve(weights.weights.size() * channels);
+  for (const int32_t weight : weights.weights) spread_.insert(spread_.end(), channels, weight);
 }
 
 void HorizontalPass::run(const uint8_t* src, size_t src_stride, int rows, uint8_t* dst, size_t dst_stride) const {
+  if (vnni_) return vnni_->run(src, src_stride, rows, dst, dst_stride);
   const int count = static_cast<int>(weights_.lo.size());
   auto row = horizontal_any;
 #ifdef OCELLI_IMAGE_AVX2
@@ -137,11 +150,16 @@ void HorizontalPass::run(const uint8_t* src, size_t src_stride, int rows, uint8_
   }
 }
 
-void vertical_row(const uint8_t* src, size_t src_stride, size_t bytes, const int32_t* weights, int taps, uint8_t* dst) {
+VerticalPass::VerticalPass(const Weights& weights)
+    : weights_(weights), vnni_(has_vnni(weights) ? std::make_unique<VerticalVnni>(weights) : nullptr) {}
+
+void VerticalPass::row(int index, const uint8_t* src, size_t src_stride, size_t bytes, uint8_t* dst) const {
+  if (vnni_) return vnni_->row(index, src, src_stride, bytes, dst);
+  const int32_t* weights = weights_.weights.data() + static_cast<size_t>(index) * weights_.taps;
 #ifdef OCELLI_IMAGE_AVX2
-  if (has_avx2()) return vertical_avx2(src, src_stride, bytes, weights, taps, dst);
+  if (has_avx2()) return vertical_avx2(src, src_stride, bytes, weights, weights_.taps, dst);
 #endif
-  vertical_any(src, src_stride, bytes, weights, taps, dst);
+  vertical_any(src, src_stride, bytes, weights, weights_.taps, dst);
 }
 
 }  // namespace image

@@ -3,9 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "image/filters.h"
+#include "image/passes_vnni.h"
 
 namespace ocelli {
 namespace image {
@@ -20,11 +22,22 @@ class HorizontalPass {
   const Weights& weights_;
   int channels_;
   int column_;
-  std::vector<int32_t> spread_;  // each weight repeated per channel, so that a window is one run of bytes
+  std::unique_ptr<HorizontalVnni> vnni_;  // takes the place of what follows, where it can
+  std::vector<int32_t> spread_;           // each weight repeated per channel, so that a window is one run of bytes
 };
 
-// dst[i] = clip(sum over k of weights[k] * src[k * src_stride + i]) for i in [0, bytes).
-void vertical_row(const uint8_t* src, size_t src_stride, size_t bytes, const int32_t* weights, int taps, uint8_t* dst);
+class VerticalPass {
+ public:
+  // `weights` must outlive the pass.
+  explicit VerticalPass(const Weights& weights);
+  // Output row `index` of the range, from src, the first input row of its window: dst[i] = clip(sum over k of its
+  // weights[k] * src[k * src_stride + i]) for i in [0, bytes).
+  void row(int index, const uint8_t* src, size_t src_stride, size_t bytes, uint8_t* dst) const;
+
+ private:
+  const Weights& weights_;
+  std::unique_ptr<VerticalVnni> vnni_;
+};
 
 }  // namespace image
 }  // namespace ocelli

@@ -50,12 +50,12 @@ void horizontal(const uint8_t* src, size_t src_stride, int column, int rows, int
 // The same along columns; `row` is the input row at which src begins.
 void vertical(const uint8_t* src, size_t src_stride, int row, size_t bytes, const Weights& weights, uint8_t* dst,
               size_t dst_stride, const std::atomic<bool>* cancel) {
+  const VerticalPass pass(weights);
   const int count = static_cast<int>(weights.lo.size());
   for (int y = 0; y < count; ++y) {
     if (y % kRowsPerCheck == 0) throw_if_stopped(cancel);
-    vertical_row(src + static_cast<size_t>(weights.lo[y] - row) * src_stride, src_stride, bytes,
-                 weights.weights.data() + static_cast<size_t>(y) * weights.taps, weights.taps,
-                 dst + static_cast<size_t>(y) * dst_stride);
+    pass.row(y, src + static_cast<size_t>(weights.lo[y] - row) * src_stride, src_stride, bytes,
+             dst + static_cast<size_t>(y) * dst_stride);
   }
 }
 

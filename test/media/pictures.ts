@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { RawImage } from '../../dist/media';
+import { resizeImage, type RawImage } from '../../dist/media';
 
 /** The repository's root, from the compiled test's place. */
 export const root = join(__dirname, '..', '..', '..');
@@ -32,4 +32,28 @@ export async function codeOf(promise: Promise<unknown>): Promise<string | undefi
   } catch (e) {
     return (e as { code?: string }).code ?? (e as Error).name;
   }
+}
+
+const sweep = [
+  [768, 1024, 336, 448],
+  [600, 30, 20, 17],
+  [31, 700, 13, 11],
+  [5, 3, 1, 1],
+  [66, 67, 130, 65],
+  [9, 401, 9, 23],
+  [401, 9, 23, 9],
+] as const;
+/**
+ * SHA-256 of pictures resized by every filter and order: windows of one block of taps and several, lines too short for one, tails of
+ * every kind.
+ */
+export async function digestOfSweep(): Promise<string> {
+  const all: Uint8Array[] = [];
+  for (const [height, width, outHeight, outWidth] of sweep)
+    for (const filter of ['box', 'bilinear', 'hamming', 'bicubic', 'lanczos'] as const)
+      for (const order of ['pillow13', 'before13'] as const)
+        all.push(
+          (await resizeImage(pattern(height, width), outWidth, outHeight, filter, { order })).data as Uint8Array,
+        );
+  return sha256(Buffer.concat(all));
 }

@@ -1,9 +1,11 @@
+import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { resizeImage, type ResizeFilter } from '../../dist/media';
 import { preprocessImage } from '../../dist/media/native-image';
 import type { RawPreprocessPlan } from '../../dist/media/preprocess';
-import { codeOf, fixtures, pattern, readJson, sha256 } from './pictures';
+import { loadNative } from '../../dist/native';
+import { codeOf, digestOfSweep, fixtures, pattern, readJson, sha256 } from './pictures';
 
 interface Case {
   input: [number, number];
@@ -40,6 +42,15 @@ test('channels are resized alike', async () => {
     expect([...one]).toEqual([...want.filter((_, i) => i % 3 === c)]);
     expect([...four.filter((_, i) => i % 4 === c)]).toEqual([...one]);
   }
+});
+
+// The best that this processor has is what the tests above are run with.
+test.each(['baseline', 'avx2'])('every instruction set gives the same bytes: %s', async (isa) => {
+  if (!loadNative().info().isas.includes(isa)) return;
+  const shared = JSON.stringify(join(__dirname, 'pictures.js'));
+  const script = `require(${shared}).digestOfSweep().then((digest) => process.stdout.write(digest))`;
+  const other = execFileSync(process.execPath, ['-e', script], { encoding: 'utf8', env: { OCELLI_ISA: isa } });
+  expect(other).toBe(await digestOfSweep());
 });
 
 test('bad arguments are coded errors', async () => {
