@@ -17,6 +17,14 @@ export function completeConfig(raw: JsonObject): JsonObject {
   if (typeof modelType !== 'string' || modelType === '') throw configError('model_type', 'a string', modelType);
   const parts = partsOf(modelType);
   const config: JsonObject = { ...defaultsOf(modelType), ...withoutUndefined(raw) };
+  const { image_token_index: older, image_token_id: newer } = raw;
+  if (typeof older === 'number' && typeof newer === 'number' && older !== newer)
+    throw configError(
+      'image_token_index',
+      `the ${newer} of image_token_id`,
+      older,
+      'The two contradict each other; keep one.',
+    );
   if (config.image_token_index === undefined || raw.image_token_index === undefined) {
     // transformers 5 renamed it.
     if (raw.image_token_id !== undefined) config.image_token_index = raw.image_token_id;
@@ -105,6 +113,8 @@ function completeText(raw: JsonObject, prefix: string): JsonObject {
     config.head_dim = hidden / heads;
   }
   positiveInteger(config, 'head_dim', prefix);
+  if ((config.head_dim as number) % 2 !== 0)
+    throw configError(`${prefix}head_dim`, 'an even number, whose halves turn together,', config.head_dim);
   positiveNumber(config, 'rms_norm_eps', prefix);
   text(config, 'hidden_act', prefix);
   for (const f of ['tie_word_embeddings', 'attention_bias', 'mlp_bias', 'use_sliding_window'])
@@ -195,10 +205,14 @@ function completeVision(raw: JsonObject, prefix: string): JsonObject {
     else if (f.endsWith('_eps')) positiveNumber(config, f, prefix);
     else positiveInteger(config, f, prefix);
   }
-  const { hidden_size: hidden, num_attention_heads: heads } = config;
-  if (typeof hidden === 'number' && typeof heads === 'number' && hidden % heads !== 0) {
-    throw configError(`${prefix}num_attention_heads`, `a divisor of hidden_size ${hidden}`, heads);
-  }
+  const heads = config.num_attention_heads === undefined ? 'num_heads' : 'num_attention_heads';
+  // Qwen2-VL's hidden_size is what its tower leads to.
+  const width = config.embed_dim === undefined ? 'hidden_size' : 'embed_dim';
+  if (typeof config[width] === 'number' && typeof config[heads] === 'number' && config[width] % config[heads] !== 0)
+    throw configError(`${prefix}${heads}`, `a divisor of ${width} ${config[width]}`, config[heads]);
+  const { image_size: side, patch_size: patch } = config;
+  if (typeof side === 'number' && typeof patch === 'number' && patch > side)
+    throw configError(`${prefix}patch_size`, `at most the image_size ${side}`, patch);
   return config;
 }
 
@@ -207,8 +221,41 @@ function sideOf(size: unknown): unknown {
   return Array.isArray(size) && size.length === 2 && size[0] === size[1] ? size[0] : size;
 }
 
+/** What preprocessor_config.json says of pictures against what the tower is made for. */
+export function checkProcessor(config: JsonObject, processor: JsonObject | undefined): void {
+  const vision = config.vision_config;
+  if (!isObject(vision) || processor === undefined || partsOf(config.model_type as string).text === undefined) return;
+  const side = ['crop_size', 'size'].map((name) => sideIn(processor[name])).find((n) => n !== undefined);
+  const tile = isObject(processor.max_image_size) ? processor.max_image_size.longest_edge : undefined;
+  const pairs: [string, unknown][] = [['image_size', tile ?? side]];
+  // Qwen's; other processors count patches in other ways.
+  if (processor.merge_size !== undefined)
+    pairs.push(
+      ['patch_size', processor.patch_size],
+      ['spatial_merge_size', processor.merge_size],
+      ['temporal_patch_size', processor.temporal_patch_size],
+    );
+  for (const [field, theirs] of pairs) {
+    const ours = vision[field];
+    if (typeof ours !== 'number' || typeof theirs !== 'number' || ours === theirs) continue;
+    throw configError(`vision_config.${field}`, `the ${theirs} of preprocessor_config.json`, ours);
+  }
+}
+
+/** Of a square, however it is written; undefined of anything else. */
+function sideIn(size: unknown): unknown {
+  if (typeof size === 'number') return size;
+  if (!isObject(size)) return undefined;
+  return size.height === size.width ? size.height : undefined;
+}
+
 function checkComposite(config: JsonObject): void {
   const text_config = config.text_config as JsonObject;
+  const vision = isObject(config.vision_config) ? config.vision_config : {};
+  const output = vision.embed_dim === undefined ? 'out_hidden_size' : 'hidden_size';
+  const hidden = text_config.hidden_size;
+  if (typeof vision[output] === 'number' && typeof hidden === 'number' && vision[output] !== hidden)
+    throw configError(`vision_config.${output}`, `the ${hidden} of text_config.hidden_size`, vision[output]);
   const token = config.image_token_index;
   if (token !== undefined && (!Number.isSafeInteger(token) || (token as number) < 0))
     throw configError('image_token_index', 'a token id', token);
@@ -216,6 +263,7 @@ function checkComposite(config: JsonObject): void {
   if (typeof token === 'number' && typeof vocab === 'number' && token >= vocab) {
     throw configError('image_token_index', `a token id below text_config.vocab_size ${vocab}`, token);
   }
+  if (config.spatial_merge_size !== undefined) positiveInteger(config, 'spatial_merge_size', '');
   const strategy = config.vision_feature_select_strategy;
   if (strategy !== undefined && strategy !== 'default' && strategy !== 'full') {
     throw configError('vision_feature_select_strategy', "'default' or 'full'", strategy);

@@ -1,6 +1,6 @@
 import { OcelliError } from '../errors';
 import { readGenerationConfig, type GenerationConfig } from './generation-config';
-import { completeConfig, configError, textConfigOf } from './hf-config';
+import { checkProcessor, completeConfig, configError, textConfigOf } from './hf-config';
 import { isObject, type JsonObject } from './json-file';
 import type { ModelClass, MultiModalConfig, RegistryModelConfig } from './model-class';
 import { openModelSource, type ModelSource } from './model-source';
@@ -132,6 +132,7 @@ export class ModelConfig implements RegistryModelConfig {
     );
     signal?.throwIfAborted();
     const hfConfig = completeConfig(raw);
+    checkProcessor(hfConfig, preprocessorConfig);
     return new ModelConfig({
       name,
       source,

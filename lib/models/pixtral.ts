@@ -48,7 +48,10 @@ function linesOf([height, width]: readonly [number, number], config: PixtralConf
   throw new OcelliError(
     'ERR_IMAGE_SIZE',
     `Expected a picture in whole patches of ${step} pixels behind the processor but received ${width}x${height}`,
-    { hint: 'patch_size of the processor is the one of vision_config, times spatial_merge_size.' },
+    {
+      hint: 'patch_size of the processor is the one of vision_config, times spatial_merge_size.',
+      details: { field: 'vision_config.patch_size' },
+    },
   );
 }
 

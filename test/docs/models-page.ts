@@ -222,8 +222,9 @@ export const families: readonly Family[] = [
 async function tokensOf({ architectures, pictures }: Family): Promise<[number, number]> {
   const { config, preprocessor } = pictures!;
   const { modelClass } = await resolveModelClass(architectures, config);
-  // A vocabulary that has the families' placeholders.
-  const text = { vocab_size: 300000, ...(config.text_config as object | undefined) };
+  const qwen = /^qwen/.test(String(config.model_type));
+  // A vocabulary that has the families' placeholders, and the width that Qwen's tower leads to.
+  const text = { vocab_size: 300000, ...(qwen ? { hidden_size: 3584 } : {}), ...(config.text_config as object | undefined) };
   const flat = /^qwen2/.test(String(config.model_type));
   const hfConfig = completeConfig({ ...config, ...(flat ? text : { text_config: text }) });
   const modelConfig: RegistryModelConfig = {
