@@ -13,6 +13,11 @@ export interface Answer {
   timing: { firstTokenMs: number | null; totalMs: number; tokensPerSecond: number | null };
 }
 
+/** A model that was not trained on conversations (PaliGemma) is given the question as it stands. */
+const questionAlone =
+  '{% set content = messages[-1].content %}{% if content is string %}{{ content }}{% else %}' +
+  "{% for part in content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}{% endif %}";
+
 /** @param stream print the text as it comes */
 export async function answer(
   llm: LLM,
@@ -27,7 +32,8 @@ export async function answer(
   let tokens = 0;
   let text = '';
   status.show(messages.length > 1 ? 'reading the conversation' : 'reading the question');
-  const parts = llm.chatStream(messages, sampling);
+  const templated = llm.tokenizer.hasChatTemplate || llm.modelConfig.options.chatTemplate !== undefined;
+  const parts = llm.chatStream(messages, sampling, templated ? {} : { chatTemplate: questionAlone });
   try {
     const result = await stoppable(
       () => parts.abort(),

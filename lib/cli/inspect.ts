@@ -97,19 +97,22 @@ async function imageCosts(
   traced: TracedModel,
   size: { width: number; height: number },
 ): Promise<ImageCosts | null> {
-  const placeholder = traced.placeholderTokenIds.image;
-  if (config.multimodalConfig === undefined || placeholder === undefined) return null;
+  const row = traced.placeholderTokenIds.image;
+  if (config.multimodalConfig === undefined || row === undefined) return null;
+  // Gemma 3 writes a picture as the token that begins it.
+  const { boi_token_index: begin } = config.hfConfig;
   MULTIMODAL_REGISTRY.initMmLimitsPerPrompt(config);
   const { width, height } = size;
   const image = { width, height, channels: 3 as const, data: new Uint8Array(width * height * 3) };
-  const { promptTokenIds } = await INPUT_REGISTRY.processInput(config, {
-    promptTokenIds: [placeholder],
+  const { promptTokenIds, segments } = await INPUT_REGISTRY.processInput(config, {
+    promptTokenIds: [typeof begin === 'number' ? begin : row],
     multiModalData: { image },
   });
+  const ids = segments?.flatMap((s) => ('text' in s ? [] : s.ids)) ?? promptTokenIds;
   return {
     perPrompt: MULTIMODAL_REGISTRY.getMmLimitsPerPrompt(config).image ?? 0,
     maxTokens: MULTIMODAL_REGISTRY.getPlugin('image').getMaxMultimodalTokens(config),
-    example: { width, height, tokens: promptTokenIds.filter((id) => id === placeholder).length },
+    example: { width, height, tokens: ids.filter((id) => id === row).length },
   };
 }
 

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { root } from '../models/fixtures';
+import { fixtureModels, root } from '../models/fixtures';
 import { circles, howMany, main, run, samples } from './run';
 
 const ring = join(samples, 'red-ring.png');
@@ -118,4 +118,13 @@ test('a reader that has enough ends it in peace', () => {
     encoding: 'utf8',
   });
   expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: 'From left', stderr: '' });
+});
+
+test('a model without a chat template is asked as it stands; one that writes pictures by their beginning is inspected', () => {
+  const [paligemma, gemma3] = ['paligemma', 'gemma3'].map((name) => join(fixtureModels, name));
+  const { status, stdout } = run(['chat', circles, howMany, '--model', paligemma!, '--max-tokens', '2', '--json']);
+  expect(status).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({ usage: { imageTokens: 16 } });
+  const inspected = JSON.parse(run(['inspect', gemma3!, '--json']).stdout) as { images: { example: object } };
+  expect(inspected.images.example).toMatchObject({ tokens: 9 });
 });
