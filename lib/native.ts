@@ -173,6 +173,8 @@ export interface EngineRequest {
   sampling: EngineSampling;
   priority: number;
   cacheSalt?: Uint8Array;
+  /** Hidden rows become one vector in place of tokens: the last row, the mean of all, the first. */
+  pooling?: 'last' | 'mean' | 'cls';
 }
 
 /**
@@ -180,7 +182,7 @@ export interface EngineRequest {
  * [requestId, outputIndex, kind, token, logprob, rank, topCount, (token, logprob, rank) * topCount, extra]
  * kind 0: a token; 1: finished 'stop' by eos or stop id (token = stop id, or -1 when eos: extra = the id); 2: finished 'length';
  * 3: aborted; 4: failed (extra indexes `errors`); 5: prompt logprob of position `token`... (top list as for tokens; extra = the prompt token);
- * 6: first scheduled (extra = cached tokens). A finishing token comes as a kind-0 record before its kind-1/2 record.
+ * 6: first scheduled (extra = cached tokens); 7: a pooled hidden row, its numbers in the list's places (extra = how many), then a kind-2 record. A finishing token comes as a kind-0 record before its kind-1/2 record.
  */
 export interface EngineEvent {
   data: Float64Array;

@@ -238,6 +238,15 @@ Napi::Value create_engine(const Napi::CallbackInfo& info) {
   return make_handle(env, HandleKind::kEngine, holder);
 }
 
+Pooling to_pooling(Napi::Value value) {
+  if (value.IsUndefined()) return Pooling::kNone;
+  const std::string name = to_string(value, "pooling");
+  if (name == "last") return Pooling::kLast;
+  if (name == "mean") return Pooling::kMean;
+  if (name == "cls") return Pooling::kCls;
+  fail_argument("'last', 'mean' or 'cls'", "pooling", "'" + name + "'");
+}
+
 std::shared_ptr<Request> to_request(const Napi::Object& object) {
   auto request = std::make_shared<Request>();
   request->id = field(object, "id", 0, INT32_MAX);
@@ -247,6 +256,7 @@ std::shared_ptr<Request> to_request(const Napi::Object& object) {
   request->priority = field(object, "priority", INT32_MIN, INT32_MAX);
   request->atomic = to_ranges(object.Get("atomicSpans"), "atomicSpans");
   request->salt = to_digest(object.Get("cacheSalt"), "cacheSalt");
+  request->pooling = to_pooling(object.Get("pooling"));
   Napi::Value items = object.Get("items");
   if (!items.IsArray()) fail_argument("an array", "items", "something else");
   for (uint32_t i = 0; i < items.As<Napi::Array>().Length(); i++) {

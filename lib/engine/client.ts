@@ -13,7 +13,16 @@ import type { Request } from './request';
 import type { BuiltRequest } from './submission';
 
 /** Kinds of records in an event (lib/native.ts, EngineEvent). */
-const kind = { token: 0, stop: 1, length: 2, aborted: 3, failed: 4, promptLogprob: 5, scheduled: 6 } as const;
+const kind = {
+  token: 0,
+  stop: 1,
+  length: 2,
+  aborted: 3,
+  failed: 4,
+  promptLogprob: 5,
+  scheduled: 6,
+  pooled: 7,
+} as const;
 const header = 7;
 
 /** Clients with requests in flight: nothing but the event loop may hold them. */
@@ -160,6 +169,9 @@ export class EngineClient {
       case kind.scheduled:
         if (request.metrics.firstScheduledTime === undefined) this.queuedTokens -= request.built!.promptTokenIds.length;
         request.scheduled(extra);
+        break;
+      case kind.pooled:
+        request.pooled = data.slice(at + header, at + header + extra);
         break;
     }
   }

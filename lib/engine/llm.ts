@@ -2,12 +2,14 @@
 import type { ModelConfig } from '../config/model-config';
 import type { EngineOptions, LoadOptions } from '../config/options';
 import { checkOptions, type Check } from '../config/options';
+import type { PoolingMode } from '../config/pooling';
 import { OcelliError } from '../errors';
 import { decodeCounts } from '../media/decode-cache';
 import { nativeError } from '../native';
 import type { Tokenizer } from '../tokenizer';
 import { EngineClient, disposedError, withIndex } from './client';
 import { publish } from './diagnostics';
+import { embedChecks, embeddingOf, resolvePooling } from './embedding';
 import { ItemMapper } from './items';
 import { featureRowsOf, loadModel, type LoadedModel } from './loaded-model';
 import { engineConfig, type MemoryPlan } from './memory-plan';
@@ -149,17 +151,28 @@ export class LLM implements AsyncDisposable {
     return this.start(params, request, chatChecks, () => this.render(messages, request), undefined);
   }
 
-  /** Embeddings of prompts, by models that pool their hidden states; others reject with ERR_NO_EMBEDDINGS. */
-  // eslint-disable-next-line @typescript-eslint/no-unused-vars -- the signature is what models that pool will answer
-  async embed(prompts: Prompt | readonly Prompt[], options?: EmbedOptions): Promise<EmbeddingOutput[]> {
-    if (this.client.disposed) throw disposedError();
-    return Promise.reject(
-      new OcelliError(
-        'ERR_NO_EMBEDDINGS',
-        `Expected a model that gives embeddings but ${this.modelConfig.architecture} generates text`,
-        { hint: 'Use generate() or chat().' },
-      ),
-    );
+  /** One vector for each prompt, pictures included: its hidden rows behind the last norm, pooled. Any text model gives them. */
+  async embed(prompts: Prompt | readonly Prompt[], options: EmbedOptions = {}): Promise<EmbeddingOutput[]> {
+    const {
+      pooling: _pooling,
+      normalize: _normalize,
+      ...request
+    } = checkOptions(options, { ...requestChecks, ...embedChecks }, 'embed options');
+    const list = isBatch(prompts) ? prompts : [prompts as Prompt];
+    const { pooling, normalize } = await resolvePooling(options, this.modelConfig.source);
+    const requests = await this.submitAll(list, () => ({ maxTokens: 1 }), request, pooling);
+    try {
+      const outputs = await Promise.all(requests.map((r) => r.result));
+      return outputs.map(({ promptTokenIds }, i) => {
+        const embedding = requests[i]!.pooled;
+        // Ended by dispose(): there is nothing to give back.
+        if (!embedding) throw disposedError();
+        return { embedding: embeddingOf(embedding, normalize), promptTokenIds };
+      });
+    } catch (e) {
+      for (const r of requests) r.abort();
+      throw e;
+    }
   }
 
   /** Tokens that a prompt will have; pictures are looked at, nothing is computed. */
@@ -232,8 +245,16 @@ export class LLM implements AsyncDisposable {
     options: RequestOptions,
     checks: Record<string, Check>,
     maxTokens: number | undefined,
+    pooling?: PoolingMode,
   ): { request: Request; sampling: ResolvedSampling } {
     if (this.client.disposed) throw disposedError();
+    if (!pooling && this.model.traced.text.outputs.logits === undefined) {
+      throw new OcelliError(
+        'ERR_NO_LOGITS',
+        `Expected a model that predicts tokens but ${this.modelConfig.architecture} has no head`,
+        { hint: 'Use embed(), or load a checkpoint of a model for causal language modelling.' },
+      );
+    }
     const {
       requestId = `request-${++this.requests}`,
       signal,
@@ -258,22 +279,41 @@ export class LLM implements AsyncDisposable {
         `Expected as many sampling parameters as prompts (${prompts.length}) but received ${params.length}`,
       );
     }
+    const each = (i: number): SamplingOptions | undefined =>
+      (Array.isArray(params) ? params[i] : params) as SamplingOptions | undefined;
+    const requests = await this.submitAll(prompts, each, options);
+    return Promise.all(
+      requests.map((request) =>
+        request.result.catch((e: unknown) => {
+          // An abort by signal is the caller's own; any other failure is this prompt's alone.
+          options.signal?.throwIfAborted();
+          if (!OcelliError.is(e)) throw e;
+          return request.output();
+        }),
+      ),
+    );
+  }
+
+  /** All or none: what is wrong with one prompt is found before any is handed over, and rejects with its index. */
+  private async submitAll(
+    prompts: readonly Prompt[],
+    params: (index: number) => SamplingOptions | undefined,
+    options: RequestOptions,
+    pooling?: PoolingMode,
+  ): Promise<Request[]> {
     const { requestId } = options;
     const begun: { request: Request; sampling: ResolvedSampling }[] = [];
     try {
       for (const i of prompts.keys()) {
         const own = { ...options, ...(requestId === undefined ? {} : { requestId: `${requestId}-${i}` }) };
-        const each = (Array.isArray(params) ? params[i] : params) as SamplingOptions | undefined;
-        begun.push(indexed(i, () => this.begin(each, own, requestChecks, defaultMaxTokens)));
+        begun.push(indexed(i, () => this.begin(params(i), own, requestChecks, defaultMaxTokens, pooling)));
       }
       const built = await Promise.all(
         prompts.map(async (prompt, i) => {
           try {
             const tokenized = tokenizePrompt(this.model.tokenizer, prompt);
-            return {
-              request: begun[i]!.request,
-              built: await this.submission.build(tokenized, begun[i]!.sampling, options),
-            };
+            const { request, sampling } = begun[i]!;
+            return { request, built: await this.submission.build(tokenized, sampling, options, pooling) };
           } catch (e) {
             throw withIndex(e, i);
           }
@@ -285,16 +325,7 @@ export class LLM implements AsyncDisposable {
       for (const { request } of begun) request.abort();
       throw e;
     }
-    return Promise.all(
-      begun.map(({ request }) =>
-        request.result.catch((e: unknown) => {
-          // An abort by signal is the caller's own; any other failure is this prompt's alone.
-          options.signal?.throwIfAborted();
-          if (!OcelliError.is(e)) throw e;
-          return request.output();
-        }),
-      ),
-    );
+    return begun.map(({ request }) => request);
   }
 }
 

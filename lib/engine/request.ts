@@ -19,6 +19,8 @@ export class Request implements RequestStream {
   readonly metrics: RequestMetrics = { arrivalTime: Date.now() };
   /** Undefined while the prompt is being prepared. */
   built?: BuiltRequest;
+  /** Of a request for an embedding: its hidden rows made one, in double. */
+  pooled?: Float64Array;
   /** The engine's number, once submitted. */
   id = -1;
   private completions: Completion[] = [];

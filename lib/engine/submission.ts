@@ -1,6 +1,7 @@
 /** From a prompt to what the engine takes: ids expanded, items mapped and placed, sampling resolved. Whatever can be wrong is found here. */
 import { createHash, randomBytes } from 'node:crypto';
 import type { ModelConfig } from '../config/model-config';
+import type { PoolingMode } from '../config/pooling';
 import { OcelliError } from '../errors';
 import { InputContext } from '../inputs/context';
 import type { LLMInputs, Spans } from '../inputs/registry';
@@ -68,7 +69,13 @@ export class Submission {
     return { inputs, placeholders };
   }
 
-  async build(prompt: TokenizedPrompt, sampling: ResolvedSampling, options: RequestOptions): Promise<BuiltRequest> {
+  /** @param pooling for an embedding in place of tokens */
+  async build(
+    prompt: TokenizedPrompt,
+    sampling: ResolvedSampling,
+    options: RequestOptions,
+    pooling?: PoolingMode,
+  ): Promise<BuiltRequest> {
     const native = this.sampling(sampling);
     const { inputs, placeholders } = await this.expand(prompt, options.signal);
     const { multiModalData, mmProcessorKwargs, promptTokenIds } = inputs;
@@ -83,6 +90,7 @@ export class Submission {
         ...(inputs.atomicSpans.length > 0 ? { atomicSpans: Int32Array.from(inputs.atomicSpans.flat()) } : {}),
         sampling: { ...native, maxTokens },
         priority: options.priority ?? 0,
+        ...(pooling ? { pooling } : {}),
         ...(options.cacheSalt === undefined
           ? {}
           : { cacheSalt: new Uint8Array(createHash('sha256').update(options.cacheSalt).digest()) }),

@@ -1,4 +1,5 @@
 /** What goes into an engine and what comes out of it. */
+import type { PoolingMode } from '../config/pooling';
 import type { OcelliError } from '../errors';
 import type { ImageInput } from '../media/types';
 import type { MultiModalData } from '../multimodal/types';
@@ -124,8 +125,10 @@ export interface RequestStream extends AsyncIterableIterator<RequestOutput>, Asy
   abort(): void;
 }
 
-export interface EmbedOptions {
-  pooling?: 'last' | 'mean' | 'cls';
+export interface EmbedOptions extends RequestOptions {
+  /** Which hidden rows, behind the last norm, make the vector. Default: what modules.json says, else 'last'. */
+  pooling?: PoolingMode;
+  /** To length 1. Default: what modules.json says, else true. */
   normalize?: boolean;
 }
 

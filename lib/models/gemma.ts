@@ -89,7 +89,10 @@ class GemmaDecoderLayer extends Module {
   }
 }
 
-class GemmaModel extends Module {
+/** Without the head. */
+export class GemmaModel extends Module {
+  static readonly weightNames: readonly WeightNameRule[] = [['', 'model.']];
+
   readonly embed_tokens: ScaledEmbedding;
   readonly layers: readonly GemmaDecoderLayer[];
   readonly norm: RMSNorm;

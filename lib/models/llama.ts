@@ -90,7 +90,11 @@ export class LlamaDecoderLayer extends Module {
   }
 }
 
+/** Without the head: what embedding models are saved as. */
 export class LlamaModel extends Module {
+  /** As they are, or under the name that they have inside LlamaForCausalLM. */
+  static readonly weightNames: readonly WeightNameRule[] = [['', 'model.']];
+
   readonly embed_tokens: Embedding;
   readonly layers: readonly LlamaDecoderLayer[];
   readonly norm: RMSNorm;

@@ -36,6 +36,8 @@ type Loader = (config: Readonly<Record<string, unknown>>) => Promise<ModelClass>
 
 /* eslint-disable @typescript-eslint/no-require-imports -- import() inside CommonJS is an ES import, which test runners' vm contexts refuse */
 const llama: Loader = async () => (require('./llama') as typeof Llama).LlamaForCausalLM;
+const llamaModel: Loader = async () => (require('./llama') as typeof Llama).LlamaModel;
+const gemmaModel: Loader = async () => (require('./gemma') as typeof Gemma).GemmaModel;
 const gemma: Loader = async () => (require('./gemma') as typeof Gemma).GemmaForCausalLM;
 const phi3: Loader = async () => (require('./phi3') as typeof Phi3).Phi3ForCausalLM;
 const idefics3: Loader = async () => (require('./idefics3') as typeof Idefics3).Idefics3ForConditionalGeneration;
@@ -66,6 +68,13 @@ const models = new Map<string, Loader>([
   ['GemmaForCausalLM', gemma],
   ['Gemma2ForCausalLM', gemma],
   ['Gemma3ForCausalLM', gemma],
+  ['LlamaModel', llamaModel],
+  ['MistralModel', llamaModel],
+  ['Qwen2Model', llamaModel],
+  ['Qwen3Model', llamaModel],
+  ['GemmaModel', gemmaModel],
+  ['Gemma2Model', gemmaModel],
+  ['Gemma3TextModel', gemmaModel],
   ['Gemma3ForConditionalGeneration', gemma3],
   ['InternVLForConditionalGeneration', internVl],
   ['Mistral3ForConditionalGeneration', mistral3],

@@ -112,12 +112,11 @@ export function traceModel(modelClass: TraceableClass, config: object): TracedMo
   for (const other of traces) if (other !== main) checkSameText(modelClass, main, other);
 
   const kv = kvGroup(modelClass, main.trace);
-  const vocab = main.outputs.logits?.shape[1];
   return {
     text,
     encoders: traces.flatMap((t) => encodersOf(t)),
     inputs: specs,
-    vocabSize: typeof vocab === 'number' ? vocab : 0,
+    vocabSize: vocabularyOf(main),
     ...kv,
     window: widestWindow(text),
     featureWidth: featureWidth(main.trace),
@@ -126,6 +125,14 @@ export function traceModel(modelClass: TraceableClass, config: object): TracedMo
     weightNames: modelClass.weightNames ?? [],
     transposed: transposedParameters(model),
   };
+}
+
+/** The width of the logits; without a head, the rows of the table that the ids choose from. */
+function vocabularyOf({ trace, outputs }: FormTrace): number {
+  const isIds = (v: Value | null): boolean => v?.source.kind === 'input' && v.source.name === 'inputIds';
+  const table = trace.ops.find((op) => op.op === 'gather_rows' && op.inputs.some(isIds));
+  const size = outputs.logits?.shape[1] ?? table?.inputs[0]?.shape[0];
+  return typeof size === 'number' ? size : 0;
 }
 
 function transposedParameters(model: Module): TracedModel['transposed'] {
@@ -194,7 +201,7 @@ function traceForm(
         `Expected logits [S, vocabulary] from ${modelClass.name}.computeLogits but received ${String(logits)}`,
       );
     }
-    return { logits };
+    return { logits, hidden };
   });
   const features = trace.slots[0]?.source;
   // The width of a feature row is known only now that every border call has been seen.

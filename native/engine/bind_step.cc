@@ -69,7 +69,8 @@ void Engine::bind_step(const Step& step) {
       hi_.push_back(hi);
       if (prompt_logprob_at(q, p)) sample_rows_.push_back(static_cast<int32_t>(row));
     }
-    for (int32_t d = s.drafts; s.sample && d >= 0; d--) sample_rows_.push_back(first_row + s.count - 1 - d);
+    for (int32_t d = s.drafts; s.sample && r.pooling == Pooling::kNone && d >= 0; d--)
+      sample_rows_.push_back(first_row + s.count - 1 - d);
     for (const Item& item : r.items) {
       if (item.end() > s.start && item.first() < end) place_features(item, s, first_row);
     }

@@ -51,7 +51,7 @@ class BlockManager {
  private:
   void drop(int32_t block);
   void keep_whole_spans(Sequence& sequence);
-  bool looks_up(const Sequence& sequence) const { return prefix_caching_ && sequence.request->prompt_logprobs < 0; }
+  bool looks_up(const Sequence& sequence) const { return prefix_caching_ && !sequence.request->reads_all_rows(); }
   const Digest& key_of(Sequence& sequence, int32_t index) const;
   struct Block {
     int32_t references = 0;

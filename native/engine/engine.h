@@ -66,7 +66,8 @@ enum class Record : int {
   kAborted = 3,
   kFailed = 4,
   kPromptLogprob = 5,
-  kScheduled = 6
+  kScheduled = 6,
+  kPooled = 7
 };
 
 struct EngineEvents {
@@ -141,6 +142,9 @@ class Engine {
   void sample(const ScheduledSequence& s, const float* logits, int64_t width, Sampler* sampler, Sampled* out) const;
   void report(const ScheduledSequence& s, const Sampled& sampled);
   bool ends(const Sequence& sequence, int32_t token, Record* kind) const;
+  void pool(const Step& step);
+  void pool_rows(const ScheduledSequence& s, const float* rows, int64_t width, int64_t stride);
+  void emit_pooled(const Sequence& sequence);
   void finish(const std::shared_ptr<Sequence>& sequence, Record kind, double token, double extra);
   void fail(const std::shared_ptr<Request>& request, const Error& error);
   void fail_step(const Step& step, const Error& error);

@@ -18,6 +18,7 @@ const float* Engine::read_logits(const Tensor& logits) {
 
 // Rows are sampled side by side, each from its logits and its sequence alone; what they give is told in their order.
 void Engine::collect(const Step& step) {
+  pool(step);
   if (sample_rows_.empty()) return;
   const Tensor logits = text_.output("logits");
   const int64_t width = logits.stride[0];
@@ -29,7 +30,7 @@ void Engine::collect(const Step& step) {
     for (int32_t p = s.start; p < s.start + s.count; p++) {
       if (prompt_logprob_at(*s.sequence, p)) sampled_.emplace_back(i, p, row++);
     }
-    if (s.sample) sampled_.emplace_back(i, -1, row);
+    if (s.sample && s.sequence->request->pooling == Pooling::kNone) sampled_.emplace_back(i, -1, row);
   }
   const auto one = [&](int64_t task, int worker) {
     Sampled& mine = sampled_[task];

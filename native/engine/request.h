@@ -35,6 +35,9 @@ struct Item {
   int32_t end() const { return ranges.back().first + ranges.back().second; }
 };
 
+// What becomes of a prompt's hidden rows where a request asks for an embedding in place of tokens.
+enum class Pooling : uint8_t { kNone, kLast, kMean, kCls };
+
 struct Request {
   int32_t id = 0;
   std::vector<int32_t> prompt;
@@ -46,11 +49,15 @@ struct Request {
   int32_t n = 1;
   int32_t max_tokens = 16;
   int32_t prompt_logprobs = -1;
+  Pooling pooling = Pooling::kNone;
   std::vector<int32_t> eos_token_ids;
   bool ignore_eos = false;
   int32_t priority = 0;
   uint64_t arrival = 0;
   Digest salt{};
+
+  // Whether rows before the last are looked at: none may then come out of the prefix cache.
+  bool reads_all_rows() const { return prompt_logprobs >= 0 || pooling == Pooling::kMean || pooling == Pooling::kCls; }
 
   // A delta that says: this axis stays at 0.
   static constexpr int32_t kStill = INT32_MIN;
@@ -75,6 +82,8 @@ struct Sequence {
   std::vector<int32_t> tokens;        // prompt, then what was generated
   int32_t computed = 0;               // tokens whose keys and values are in the cache
   int32_t prompt_reported = 0;        // prompt positions whose logprobs were emitted
+  int32_t pooled_rows = 0;            // prompt positions whose hidden rows were looked at
+  std::vector<double> pooled;         // what they came to so far
   bool announced = false;             // the first scheduling was reported
   std::vector<int32_t> blocks;        // block table; -1: given back, no window reaches it any more
   int32_t published = 0;              // blocks that the prefix cache knows of

@@ -33,13 +33,18 @@ const qwenPixels = { image_processor_type: 'Qwen2VLImageProcessor', min_pixels: 
 export const families: readonly Family[] = [
   {
     name: 'Llama, SmolLM2, TinyLlama, Vicuna',
-    architectures: ['LlamaForCausalLM'],
+    architectures: ['LlamaForCausalLM', 'LlamaModel'],
     golden: ['llama', 'llama3-rope', 'smollm2'],
     hub: ['HuggingFaceTB/SmolLM2-135M-Instruct', 'meta-llama/Llama-3.2-1B-Instruct'],
   },
-  { name: 'Mistral', architectures: ['MistralForCausalLM'], golden: ['mistral'], hub: ['mistralai/Mistral-7B-Instruct-v0.3'] },
-  { name: 'Qwen2, Qwen2.5', architectures: ['Qwen2ForCausalLM'], golden: ['qwen2'], hub: ['Qwen/Qwen2.5-0.5B-Instruct'] },
-  { name: 'Qwen3', architectures: ['Qwen3ForCausalLM'], golden: ['qwen3'], hub: ['Qwen/Qwen3-0.6B'] },
+  { name: 'Mistral', architectures: ['MistralForCausalLM', 'MistralModel'], golden: ['mistral'], hub: ['mistralai/Mistral-7B-Instruct-v0.3'] },
+  { name: 'Qwen2, Qwen2.5', architectures: ['Qwen2ForCausalLM', 'Qwen2Model'], golden: ['qwen2'], hub: ['Qwen/Qwen2.5-0.5B-Instruct'] },
+  {
+    name: 'Qwen3',
+    architectures: ['Qwen3ForCausalLM', 'Qwen3Model'],
+    golden: ['qwen3'],
+    hub: ['Qwen/Qwen3-0.6B', 'Qwen/Qwen3-Embedding-0.6B'],
+  },
   {
     name: 'Phi-3, Phi-3.5, Phi-4-mini',
     architectures: ['Phi3ForCausalLM'],
@@ -48,7 +53,14 @@ export const families: readonly Family[] = [
   },
   {
     name: 'Gemma, Gemma 2, Gemma 3 (text)',
-    architectures: ['GemmaForCausalLM', 'Gemma2ForCausalLM', 'Gemma3ForCausalLM'],
+    architectures: [
+      'GemmaForCausalLM',
+      'Gemma2ForCausalLM',
+      'Gemma3ForCausalLM',
+      'GemmaModel',
+      'Gemma2Model',
+      'Gemma3TextModel',
+    ],
     golden: ['gemma2'],
     hub: ['google/gemma-2-2b-it', 'google/gemma-3-1b-it'],
   },

@@ -21,7 +21,7 @@ const page = readFileSync(join(root, 'docs', 'options.md'), 'utf8');
 test.each([
   ['Engine options', [['lib/config/options.ts', 'EngineOptions'], ['lib/config/options.ts', 'LoadOptions']]],
   ['Sampling parameters', [['lib/engine/sampling-params.ts', 'SamplingOptions']]],
-  ['Requests', [['lib/engine/types.ts', 'RequestOptions'], ['lib/engine/types.ts', 'ChatOptions']]],
+  ['Requests', [['lib/engine/types.ts', 'RequestOptions'], ['lib/engine/types.ts', 'ChatOptions'], ['lib/engine/types.ts', 'EmbedOptions']]],
 ] as const)('%s', (heading, sources) => {
   const fields = sources.flatMap(([file, name]) => fieldsOf(file, name));
   expect(fields.length).toBeGreaterThan(3);

@@ -85,7 +85,7 @@ describe('what is wrong with a request is found before it runs, and fails it alo
     ],
     ['an unknown request option', () => llm.generate('x', {}, { requestID: 'x' } as never), 'ERR_UNKNOWN_OPTION'],
     ['a bad priority', () => llm.generate('x', {}, { priority: 0.5 }), 'ERR_OPTION'],
-    ['embed on a generator', () => llm.embed('x'), 'ERR_NO_EMBEDDINGS'],
+    ['an unknown pooling', () => llm.embed('x', { pooling: 'max' as never }), 'ERR_OPTION'],
   ])('%s', async (_name, body, code) => {
     expect(await codeOf(body())).toBe(code);
   });

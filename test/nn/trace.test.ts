@@ -43,6 +43,7 @@ test('a text model leaves a program of plain data', () => {
       '  # head',
       '  %6: act[S, 10] = linear(%4, head.weight, -)',
       '  output logits = %6: act[S, 10]',
+      '  output hidden = %2: act[T, 8]',
       '',
     ].join('\n'),
   );
