@@ -157,6 +157,7 @@ void time_runs(const OpImpl* impl, const OpCall& call, Napi::Value seconds) {
 Napi::Value run_op(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const Backend* backend = backend_named(to_string(info[0], "backend"));
+  if (!memory_of(*backend).host()) fail_argument("a backend of the host", "backend", backend->name);
   std::string name = to_string(info[1], "op");
   Op op;
   if (!op_from_name(name, &op)) fail_argument("an op of ops.def", "op", "'" + name + "'");

@@ -142,7 +142,7 @@ export function planMemory(
       Math.min(maxNumSeqs, Math.floor(maxNumBatchedTokens / Math.max(1, maxMultiModalTokens))),
     ),
   };
-  if (kvBlocks < 1 || plan.total > limit) throw tooLittle(plan);
+  if (kvBlocks < 1 || plan.total > limit) throw tooLittle(plan, gpu?.name);
   return plan;
 }
 
@@ -222,7 +222,7 @@ function batchedTokens(config: ModelConfig, maxNumSeqs: number, maxMultiModalTok
 
 const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
-function tooLittle(plan: MemoryPlan): OcelliError {
+function tooLittle(plan: MemoryPlan, gpu?: string): OcelliError {
   const terms = [
     `weights ${mebibytes(plan.weights)} (dtype)`,
     `activations ${mebibytes(plan.peakActivations)} (maxNumBatchedTokens ${plan.maxNumBatchedTokens})`,
@@ -232,9 +232,9 @@ function tooLittle(plan: MemoryPlan): OcelliError {
   ];
   return new OcelliError(
     'ERR_MEMORY',
-    `Expected memory for at least one sequence but ${mebibytes(plan.limit)} are free and the engine needs: ${terms.join(', ')}`,
+    `Expected memory for at least one sequence but ${mebibytes(plan.limit)} are free${gpu ? ` on ${gpu}` : ''} and the engine needs: ${terms.join(', ')}`,
     {
-      hint: 'Lower the option named beside the largest term, or give the process more memory.',
+      hint: `Lower the option named beside the largest term, or ${gpu ? "choose device 'cpu'" : 'give the process more memory'}.`,
       details: { ...plan },
     },
   );

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "core/model.h"
+#include "test/distant.h"
 #include "test/expect.h"
 #include "test/programs.h"
 
@@ -20,9 +21,9 @@ using test::Random;
 constexpr int32_t kVocab = 32;
 constexpr int32_t kWidth = 8;
 
-std::shared_ptr<Model> load() {
+std::shared_ptr<Model> load(const Backend* backend) {
   auto model = std::make_shared<Model>();
-  model->backend = ref_backend();
+  model->backend = backend;
   model->pool = shared_pool(2);
   model->programs.push_back(Program::parse(test::kText));
   model->programs.push_back(Program::parse(test::kEncoder));
@@ -293,15 +294,52 @@ void refusals(const std::shared_ptr<Model>& model) {
   EXPECT(test::code_of([&] { engine->submit({request(1, 2), request(1, 1)}); }) == "ERR_REQUEST_ID");
 }
 
+// A fault of the device ends the requests of its step, and nothing else; memory that is lacking is said at the start.
+void faults(const std::shared_ptr<Model>& model, const Book& alone) {
+  auto engine = engine_of(model, 64, [] {});
+  Book book;
+  const auto answer = [&](int32_t id) {
+    engine->submit({request(0, id)});
+    wait_until(
+        [&] {
+          read(engine->take(), &book);
+          return book[{id, 0}].ends > 0;
+        },
+        "a request");
+    return book[{id, 0}];
+  };
+  test::distant().break_next();
+  EXPECT(answer(1).end == Record::kFailed);
+  EXPECT(answer(2).tokens == alone.at({0, 0}).tokens);
+  engine.reset();
+  test::distant().limit(100);
+  EXPECT(test::code_of([&] { engine_of(model, 64, [] {}); }) == "ERR_MEMORY");
+  EXPECT(test::code_of([&] { load(test::distant_backend()); }) == "ERR_OUT_OF_MEMORY");
+  test::distant().limit(UINT64_MAX);
+}
+
+// The engine with a backend whose memory is out of the host's reach: the same bits, and all of it given back.
+void at_a_distance(const Book& alone, int32_t operations) {
+  {
+    const std::shared_ptr<Model> model = load(test::distant_backend());
+    EXPECT(model->weights->mapped_bytes() == 0);
+    faults(model, alone);
+    interleaved(model, alone, operations, 1);
+    disposals(model, operations / 50);
+  }
+  EXPECT(test::distant().allocations() == 0);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const int32_t operations = static_cast<int32_t>(test::repeats(argc, argv, 10000, 100000));
-  const std::shared_ptr<Model> model = load();
+  const std::shared_ptr<Model> model = load(ref_backend());
   refusals(model);
   const Book alone = answers(model);
   for (int32_t done = 0, seed = 1; done < operations && test::failures == 0; done += 5000, seed++)
     interleaved(model, alone, std::min(operations, 5000), seed);
   disposals(model, operations / 50);
+  at_a_distance(alone, operations / 10);
   return test::report("engine");
 }

@@ -8,6 +8,7 @@
 
 #include "core/model.h"
 #include "core/single_run.h"
+#include "test/distant.h"
 #include "test/mutate.h"
 #include "test/programs.h"
 
@@ -79,19 +80,20 @@ std::vector<int64_t> sizes_of(const Program& program, Random& random) {
   return sizes;
 }
 
-void run(const Program& program, Random& random, Pool& pool, Counts* counts) {
+SingleRunResult run(const Program& program, Random& random, Pool& pool, Counts* counts,
+                    const Backend* backend = ref_backend()) {
   const std::vector<int64_t> symbols = sizes_of(program, random);
-  Executor executor(program, ref_backend(), nullptr, 0, nullptr);
+  Executor executor(program, backend, nullptr, 0, nullptr);
   const uint64_t peak = executor.peak_bytes(symbols);
   counts->sized++;
   WeightOptions options;
   options.dummy = true;
-  if (peak > kSmall || Weights::resident_bytes({&program}, nullptr, {}, ref_backend(), options) > kSmall) return;
+  if (peak > kSmall || Weights::resident_bytes({&program}, nullptr, {}, backend, options) > kSmall) return {};
   std::map<std::string, Given> given;
   for (const ProgramInput& input : program.inputs) {
     const std::vector<int64_t> shape = executor.shape_of(input.value, symbols);
     const int64_t count = elements(shape);
-    if (count >= static_cast<int64_t>(kSmall)) return;
+    if (count >= static_cast<int64_t>(kSmall)) return {};
     Given& g = given[input.name];
     g.words.assign(count / 2 + 1, 0);
     g.tensor.dtype = program.values[input.value].dtype;
@@ -113,7 +115,7 @@ void run(const Program& program, Random& random, Pool& pool, Counts* counts) {
     }
   }
   Model model;
-  model.backend = ref_backend();
+  model.backend = backend;
   model.programs.push_back(program);
   model.weights = Weights::load({&model.programs[0]}, nullptr, {}, model.backend, options, pool, nullptr);
   // The pool is the test's.
@@ -123,8 +125,8 @@ void run(const Program& program, Random& random, Pool& pool, Counts* counts) {
   single.symbols = symbols;
   for (const auto& entry : given) single.inputs[entry.first] = entry.second.tensor;
   for (const auto& tap : program.taps) single.taps.push_back(tap.first);
-  run_once(single);
   counts->ran++;
+  return run_once(single);
 }
 
 void one(Random& random, Pool& pool, Counts* counts) {
@@ -151,19 +153,31 @@ void one(Random& random, Pool& pool, Counts* counts) {
                "an allocation of " + std::to_string(test::largest_allocation) + " bytes: " + text);
 }
 
-// What is right runs.
+bool equal(const std::map<std::string, RunTensor>& a, const std::map<std::string, RunTensor>& b) {
+  bool same = a.size() == b.size();
+  for (const auto& [name, tensor] : a) {
+    const auto found = b.find(name);
+    const size_t bytes = static_cast<size_t>(tensor.tensor.numel() * size_of(tensor.tensor.dtype));
+    same = same && found != b.end() && std::memcmp(tensor.words.data(), found->second.words.data(), bytes) == 0;
+  }
+  return same;
+}
+
+// What is right runs, with the same bits where the host has no access to the backend's memory.
 void whole_programs(Pool& pool) {
   Random random(1);
   Counts counts;
   for (const char* text : {test::kText, test::kEncoder, kMore}) {
     const Program program = Program::parse(text);
     const std::string code = test::code_of([&] {
-      Random usual(2);
-      run(program, usual, pool, &counts);
+      Random usual(2), again(2);
+      const SingleRunResult near = run(program, usual, pool, &counts);
+      const SingleRunResult far = run(program, again, pool, &counts, test::distant_backend());
+      EXPECT(equal(near.outputs, far.outputs) && equal(near.taps, far.taps) && !near.outputs.empty());
     });
     test::expect(code.empty(), std::string("a whole program was refused with ") + code);
   }
-  test::expect(counts.ran == 3, "whole programs run");
+  test::expect(counts.ran == 6, "whole programs run");
 }
 
 }  // namespace

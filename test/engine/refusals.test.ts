@@ -9,6 +9,8 @@ import {
   type EngineOptions,
   type SamplingOptions,
 } from '../../dist/index';
+import { loadNative } from '../../dist/native';
+import { root } from '../models/fixtures';
 import { codeOf, picture, question, realWidth, samples } from './models';
 
 describe('what is wrong with a request is found before it runs, and fails it alone', () => {
@@ -179,6 +181,11 @@ describe('loading', () => {
     ['more weights than memory', { kvCacheMemoryBytes: 2 ** 50 }, 'ERR_MEMORY'],
   ])('%s', async (_name, options, code) => {
     expect(await codeOf(LLM.load('demo', options))).toBe(code);
+  });
+
+  test('a device library that is none', async () => {
+    for (const path of ['/nowhere.so', join(root, 'package.json'), join(root, 'build/Release/ocelli.node')])
+      expect(await codeOf(loadNative().openDevice(path, 0))).toBe('ERR_DEVICE_LIBRARY');
   });
 
   test('the error about memory has every term', async () => {
