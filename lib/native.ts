@@ -283,16 +283,17 @@ export interface NativeBinding {
     order: 'pillow13' | 'before13',
   ): Promise<Uint8Array>;
   /**
-   * Decodes `file` into `out`, [height, width, channels], with the libjpeg-turbo at the path `library`. Synchronous: for threads that decode.
+   * Decodes `file` into `room`, [height, width, channels] from the returned place on, with the libjpeg-turbo at the path `library`. Room for
+   * 2 MiB more than the picture lets it begin at a large page. Synchronous: for threads that decode.
    */
   decodeJpegWith(
     library: string,
     file: Uint8Array,
-    out: Uint8Array,
+    room: Uint8Array,
     width: number,
     height: number,
     channels: number,
-  ): 'decoded' | 'corrupt' | 'no library';
+  ): number | 'corrupt' | 'no library';
   preprocessImage(
     pixels: Uint8Array,
     width: number,

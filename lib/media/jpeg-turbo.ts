@@ -92,15 +92,20 @@ function hostLibraries(): string[] {
 
 let libraries: string[] | undefined;
 
+/** Most of what a large raster costs beside decoding is the system's handing out pages of 4 KiB (native/image/large_pages.h). */
+const largePage = 2 ** 21;
+const largePicture = 2 ** 20;
+
 /** Undefined where there is no such library. */
 export function decompressByHost(bytes: Uint8Array, frame: JpegFrame): Uint8Array | 'corrupt' | undefined {
   libraries ??= hostLibraries();
   const { width, height, channels } = frame;
+  const size = width * height * channels;
   while (libraries.length > 0) {
-    // Not cleared: every byte is written, and a raster that is not is thrown away.
-    const out = Buffer.allocUnsafeSlow(width * height * channels);
-    const result = loadNative().decodeJpegWith(libraries[0]!, bytes, out, width, height, channels);
-    if (result === 'decoded') return new Uint8Array(out.buffer);
+    // Not cleared: every byte of the picture is written, and a raster that is not is thrown away. What lies before it is never touched.
+    const room = Buffer.allocUnsafeSlow(size + (size < largePicture ? 0 : largePage));
+    const result = loadNative().decodeJpegWith(libraries[0]!, bytes, room, width, height, channels);
+    if (typeof result === 'number') return new Uint8Array(room.buffer, result, size);
     if (result === 'corrupt') return 'corrupt';
     libraries.shift();
   }

@@ -125,6 +125,16 @@ void check_size(int width, int height, int channels) {
   }
 }
 
+std::shared_ptr<uint8_t> room_for(size_t bytes) {
+  if (bytes < kLargePicture) return {new uint8_t[bytes], std::default_delete<uint8_t[]>()};
+  const std::align_val_t alignment{kLargePage};
+  const size_t whole = (bytes + kLargePage - 1) / kLargePage * kLargePage;
+  auto* data = static_cast<uint8_t*>(::operator new(whole, alignment));
+  std::shared_ptr<uint8_t> owned(data, [alignment](uint8_t* p) { ::operator delete(p, alignment); });
+  prefer_large_pages(data, whole);
+  return owned;
+}
+
 // Copies: the caller may write to, resize, share or detach its buffer while the threads work. Called last, after
 // everything that may run JavaScript (getters).
 Pixels copy_pixels(const Napi::Value& value, int width, int height, int channels) {
@@ -145,8 +155,7 @@ Pixels copy_pixels(const Napi::Value& value, int width, int height, int channels
                                       std::to_string(width) + "x" + std::to_string(height) + "x" +
                                       std::to_string(channels) + " but received " + std::to_string(length));
   }
-  Pixels pixels{std::shared_ptr<uint8_t>(new uint8_t[size], std::default_delete<uint8_t[]>()), width, height, channels};
-  prefer_large_pages(pixels.bytes.get(), size);
+  Pixels pixels{room_for(size), width, height, channels};
   std::memcpy(pixels.bytes.get(), data, size);
   return pixels;
 }
@@ -219,8 +228,8 @@ Napi::Value preprocess_image(const Napi::CallbackInfo& info) {
   });
 }
 
-// Synchronous, for the threads that decode: (library, file, out, width, height, channels), both arrays of the thread's
-// own.
+// Synchronous, for the threads that decode: (library, file, room, width, height, channels), both arrays of the thread's
+// own. `room` may be larger than the picture; the result is where in it the picture begins.
 Napi::Value decode_jpeg_with(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   try {
@@ -228,14 +237,16 @@ Napi::Value decode_jpeg_with(const Napi::CallbackInfo& info) {
     const int width = integer(info[3], "width"), height = integer(info[4], "height");
     const int channels = integer(info[5], "channels");
     check_size(width, height, channels);
-    if (!info[1].IsTypedArray() || !info[2].IsTypedArray()) expected("a Uint8Array", "file and out");
-    Napi::Uint8Array file = info[1].As<Napi::Uint8Array>(), out = info[2].As<Napi::Uint8Array>();
-    if (channels < 3 || out.ByteLength() != static_cast<size_t>(width) * height * channels) {
-      expected("room for width x height x channels bytes", "out");
-    }
-    switch (decode_jpeg(library, file.Data(), file.ByteLength(), width, height, channels, out.Data())) {
+    if (!info[1].IsTypedArray() || !info[2].IsTypedArray()) expected("a Uint8Array", "file and room");
+    Napi::Uint8Array file = info[1].As<Napi::Uint8Array>(), room = info[2].As<Napi::Uint8Array>();
+    const size_t size = static_cast<size_t>(width) * height * channels;
+    if (channels < 3 || room.ByteLength() < size) expected("room for width x height x channels bytes", "room");
+    const size_t begin = to_large_page(room.Data());
+    const size_t at = begin + size <= room.ByteLength() ? begin : 0;
+    prefer_large_pages(room.Data() + at, size);
+    switch (decode_jpeg(library, file.Data(), file.ByteLength(), width, height, channels, room.Data() + at)) {
       case JpegResult::kDecoded:
-        return Napi::String::New(env, "decoded");
+        return Napi::Number::New(env, static_cast<double>(at));
       case JpegResult::kCorrupt:
         return Napi::String::New(env, "corrupt");
       default:

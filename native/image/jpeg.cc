@@ -6,8 +6,6 @@
 
 #if defined(__linux__)
 #include <dlfcn.h>
-
-#include "image/large_pages.h"
 #endif
 
 namespace ocelli {
@@ -66,7 +64,6 @@ JpegResult decode_jpeg(const std::string& library, const uint8_t* bytes, size_t 
       found_width != width || found_height != height) {
     return JpegResult::kCorrupt;
   }
-  prefer_large_pages(dst, static_cast<size_t>(width) * height * channels);
   const int format = channels == 4 ? kFormatCmyk : kFormatRgb;
   const int result = turbo->decompress(handle.get(), bytes, size, dst, width, width * channels, height, format, 0);
   return result != 0 && turbo->error_code(handle.get()) == kFatal ? JpegResult::kCorrupt : JpegResult::kDecoded;

@@ -12,14 +12,23 @@
 namespace ocelli {
 namespace image {
 
-// Asks for pages of 2 MiB for the whole ones of them in [data, data + bytes), before anything is written there. A hint:
-// nothing fails.
+constexpr size_t kLargePage = 2 << 20;
+// Below this, pages of 2 MiB would be mostly empty.
+constexpr size_t kLargePicture = 1 << 20;
+
+// How far behind `data` a large page begins.
+inline size_t to_large_page(const void* data) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(data);
+  return (address + kLargePage - 1) / kLargePage * kLargePage - address;
+}
+
+// Asks for large pages for the whole ones in [data, data + bytes), before anything is written there. A hint: nothing
+// fails.
 inline void prefer_large_pages(void* data, size_t bytes) {
 #if defined(MADV_HUGEPAGE)
-  constexpr uintptr_t kPage = 2 << 20;
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + kPage - 1) / kPage * kPage;
-  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / kPage * kPage;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+  const size_t before = to_large_page(data);
+  if (before + kLargePage > bytes) return;
+  madvise(static_cast<char*>(data) + before, (bytes - before) / kLargePage * kLargePage, MADV_HUGEPAGE);
 #else
   (void)data;
   (void)bytes;

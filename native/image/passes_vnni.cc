@@ -19,7 +19,8 @@ namespace {
 constexpr int32_t kRound = 1 << (kPrecisionBits - 1);
 constexpr int kBlockTaps = 16;
 constexpr int kBlockBytes = 64;
-constexpr int kRowsAtOnce = 4;  // of the horizontal pass: a block of digits is loaded once for them
+constexpr int kRowsAtOnce =
+    4;  // of the horizontal pass: a block of digits is loaded once for them; eight would not stay in registers
 
 // Digit k of each of `count` weights, to out[0], out[1], ...: the lowest first, each rounded to where the rest divides
 // by 256.
@@ -48,6 +49,23 @@ OCELLI_INLINE_VNNI __m512i lane_sums(__m512i a, __m512i b, __m512i c, __m512i d)
   return _mm512_add_epi32(_mm512_shuffle_i32x4(ab, cd, 0x88), _mm512_shuffle_i32x4(ab, cd, 0xdd));
 }
 
+// Writes a pixel of up to four rows from their sums.
+OCELLI_INLINE_VNNI void finish(const __m512i (*sums)[kDigits], int rows, uint8_t* dst, size_t stride, bool last_pixel) {
+  const __m512i first_of_lanes = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+  const __m512i total = lane_sums(joined(sums[0]), joined(sums[1]), joined(sums[2]), joined(sums[3]));
+  const __m512i value = _mm512_srai_epi32(_mm512_add_epi32(total, _mm512_set1_epi32(kRound)), kPrecisionBits);
+  const __m512i words = _mm512_packus_epi32(value, value);
+  const __m512i bytes = _mm512_permutexvar_epi32(first_of_lanes, _mm512_packus_epi16(words, words));
+  uint32_t pixels[4];
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(pixels), _mm512_castsi512_si128(bytes));
+  // A whole word is quicker than 3 bytes, and the next pixel overwrites its last; at the end of a row there is none.
+  if (rows == 4 && !last_pixel) {
+    for (int r = 0; r < 4; ++r) std::memcpy(dst + r * stride, &pixels[r], 4);
+    return;
+  }
+  for (int r = 0; r < rows; ++r) std::memcpy(dst + r * stride, &pixels[r], last_pixel ? 3 : 4);
+}
+
 // Rows at src, src + stride, ...; `rows` of the four count. The others repeat the first, so that nothing is read
 // outside.
 OCELLI_TARGET_VNNI void four_rows(const uint8_t* src, size_t stride, int rows, const Weights& weights, int column,
@@ -56,8 +74,6 @@ OCELLI_TARGET_VNNI void four_rows(const uint8_t* src, size_t stride, int rows, c
   const __m512i spread = _mm512_setr_epi32(0, 1, 2, 0, 3, 4, 5, 0, 6, 7, 8, 0, 9, 10, 11, 0);
   const __m512i by_channel =
       _mm512_broadcast_i32x4(_mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1));
-  const __m512i round = _mm512_set1_epi32(kRound);
-  const __m512i shift_to_byte = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
   const uint8_t* row[kRowsAtOnce];
   for (int r = 0; r < kRowsAtOnce; ++r) row[r] = src + (r < rows ? r * stride : 0);
   const int count = static_cast<int>(weights.lo.size());
@@ -84,14 +100,7 @@ OCELLI_TARGET_VNNI void four_rows(const uint8_t* src, size_t stride, int rows, c
         multiply_add(&sums[r][2], pixels, high);
       }
     }
-    const __m512i total = lane_sums(joined(sums[0]), joined(sums[1]), joined(sums[2]), joined(sums[3]));
-    const __m512i value = _mm512_srai_epi32(_mm512_add_epi32(total, round), kPrecisionBits);
-    const __m512i words = _mm512_packus_epi32(value, value);
-    const __m512i bytes = _mm512_permutexvar_epi32(shift_to_byte, _mm512_packus_epi16(words, words));
-    uint32_t pixels[kRowsAtOnce];
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(pixels), _mm512_castsi512_si128(bytes));
-    // A whole word is quicker than 3 bytes, and the next pixel overwrites its last; at the end of a row there is none.
-    for (int r = 0; r < rows; ++r) std::memcpy(dst + r * dst_stride + i * 3, &pixels[r], i + 1 < count ? 4 : 3);
+    finish(sums, rows, dst + i * 3, dst_stride, i + 1 == count);
   }
 }
 
@@ -158,8 +167,11 @@ bool has_vnni(const Weights& weights) {
 HorizontalVnni::HorizontalVnni(const Weights& weights, int column)
     : weights_(weights), column_(column), blocks_((weights.taps + kBlockTaps - 1) / kBlockTaps) {
   const size_t count = weights.lo.size();
-  digits_.assign(count * blocks_ * kDigits * kBlockBytes, 0);
-  int8_t* out = digits_.data();
+  // Room to begin at a line of the cache: a load that crosses one takes two.
+  digits_.assign((count * blocks_ * kDigits + 1) * kBlockBytes, 0);
+  const size_t beyond = reinterpret_cast<uintptr_t>(digits_.data()) % kBlockBytes;
+  begin_ = beyond == 0 ? 0 : kBlockBytes - beyond;
+  int8_t* out = digits_.data() + begin_;
   for (size_t i = 0; i < count; ++i) {
     const int32_t* line = weights.weights.data() + i * weights.taps;
     for (int block = 0; block < blocks_; ++block) {
@@ -178,7 +190,7 @@ HorizontalVnni::HorizontalVnni(const Weights& weights, int column)
 void HorizontalVnni::run(const uint8_t* src, size_t src_stride, int rows, uint8_t* dst, size_t dst_stride) const {
   for (int y = 0; y < rows; y += kRowsAtOnce) {
     four_rows(src + static_cast<size_t>(y) * src_stride, src_stride, std::min(kRowsAtOnce, rows - y), weights_, column_,
-              blocks_, digits_.data(), dst + static_cast<size_t>(y) * dst_stride, dst_stride);
+              blocks_, digits_.data() + begin_, dst + static_cast<size_t>(y) * dst_stride, dst_stride);
   }
 }
 

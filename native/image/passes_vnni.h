@@ -29,6 +29,7 @@ class HorizontalVnni {
   const Weights& weights_;
   int column_;
   int blocks_;                  // of 16 taps
+  size_t begin_ = 0;            // of the digits: their vector never moves
   std::vector<int8_t> digits_;  // [output, block, digit, 4 lanes of (4 taps of R, of G, of B, 4 zeros)]
 };
 
