@@ -72,6 +72,7 @@ void Engine::encode() {
     const auto started = Clock::now();
     const std::chrono::duration<double> slice(pace_.encoder_seconds());
     const bool done = executor.run(started + std::chrono::duration_cast<Clock::duration>(slice));
+    pace_.note_encoder(slice.count(), std::chrono::duration<double>(Clock::now() - started).count());
     if (trace_) {
       trace_->span("encode", Trace::kEncoder, started, Clock::now(),
                    "\"request\":" + std::to_string(job.request->id) + ",\"item\":" + std::to_string(job.item) +

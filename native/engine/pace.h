@@ -15,12 +15,19 @@ class Pace {
   double encoder_seconds() const;
   // A step took `seconds`: of sequences that decode, or of none; of so many rows of prompts.
   void note(bool decodes, int32_t prompt_rows, double seconds);
+  // An encoder that was given so many seconds stopped only after `seconds`.
+  void note_encoder(double given, double seconds);
 
  private:
   double target() const;
 
-  double rows_ = 32;     // grows from step to step: the first step beside a long prompt is not to be the longest
   double alone_ = 0;     // seconds of a step of decodes alone, smoothed; 0: none was seen
+  double row_ = 0;       // seconds that a prompt's row adds to such a step, smoothed; 0: none was seen
+  double guess_ = 0;     // and that one took where nobody decoded
+  double lone_row_ = 0;  // of many such, smoothed
+  int32_t rows_ = 0;     // in the last such step
+  double noise_ = 0;     // how far steps are from what was expected of them, as a share of it
+  double overrun_ = 0;   // seconds that an encoder goes on after its slice, until its op ends
   double last_ = 0;      // seconds of the last step
   bool waited_ = false;  // somebody's next token came with it
 };
