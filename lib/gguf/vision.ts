@@ -1,4 +1,4 @@
-/** The second file of a LLaVA model, "mmproj": CLIP's vision tower and the projector. */
+/** The second file of a LLaVA model, "mmproj": CLIP's vision tower and the projector; LLaVA-NeXT's has a row that ends each line, and grids. */
 import type { JsonObject } from '../config/json-file';
 import type { GgufFile } from './file';
 
@@ -9,9 +9,10 @@ export function projectionWidth(vision: GgufFile): number | undefined {
 
 export function llavaConfig(text: JsonObject, vision: GgufFile, imageTokenId: number): JsonObject {
   const { architectures: _text, ...text_config } = text;
+  const grids = pinpoints(vision);
   return {
-    architectures: ['LlavaForConditionalGeneration'],
-    model_type: 'llava',
+    architectures: [grids ? 'LlavaNextForConditionalGeneration' : 'LlavaForConditionalGeneration'],
+    ...(grids ? { model_type: 'llava_next', image_grid_pinpoints: grids } : { model_type: 'llava' }),
     image_token_index: imageTokenId,
     text_config,
     vision_config: visionConfig(vision),
@@ -35,10 +36,10 @@ function visionConfig(vision: GgufFile): JsonObject {
       `'${projector}'`,
       'Load the safetensors checkpoint of this model.',
     );
-  if (!vision.tensors.has('v.class_embd') || vision.tensors.has('model.image_newline'))
+  if (!vision.tensors.has('v.class_embd'))
     throw vision.error(
       'the tensors',
-      "LLaVA-1.5's",
+      "LLaVA-1.5's or LLaVA-NeXT's",
       "another model's",
       'Load the safetensors checkpoint of this model.',
     );
@@ -56,6 +57,24 @@ function visionConfig(vision: GgufFile): JsonObject {
   };
 }
 
+/** [height, width] of LLaVA-NeXT's grids, which the file has in one row; undefined of LLaVA-1.5. */
+function pinpoints(vision: GgufFile): [number, number][] | undefined {
+  const key = 'clip.vision.image_grid_pinpoints';
+  if (!vision.tensors.has(newline)) return undefined;
+  const merge = vision.string('clip.vision.mm_patch_merge_type') ?? 'spatial_unpad';
+  if (merge !== 'spatial_unpad')
+    throw vision.error(
+      'clip.vision.mm_patch_merge_type',
+      "'spatial_unpad'",
+      `'${merge}'`,
+      'Load the safetensors checkpoint of this model.',
+    );
+  const sides = vision.required(key, vision.numbers);
+  if (sides.length === 0 || sides.length % 2 !== 0)
+    throw vision.error(key, 'pairs of sides', `${sides.length} numbers`);
+  return Array.from({ length: sides.length / 2 }, (_, i) => [sides[2 * i]!, sides[2 * i + 1]!]);
+}
+
 /**
  * LLaVA takes the features before the last block. Converters leave that block and the norm behind it out; a file with the norm has
  * the whole tower.
@@ -68,8 +87,10 @@ function featureLayer(vision: GgufFile): number | number[] {
 
 export function preprocessorConfig(vision: GgufFile): JsonObject {
   const side = vision.required('clip.vision.image_size', vision.number);
+  const grids = pinpoints(vision);
   return {
-    image_processor_type: 'CLIPImageProcessor',
+    image_processor_type: grids ? 'LlavaNextImageProcessor' : 'CLIPImageProcessor',
+    ...(grids ? { image_grid_pinpoints: grids, do_pad: true } : {}),
     do_center_crop: true,
     size: { shortest_edge: side },
     crop_size: { height: side, width: side },
@@ -90,7 +111,9 @@ function mean(vision: GgufFile, key: string): number[] {
 }
 
 const tower = 'vision_tower.vision_model.';
+const newline = 'model.image_newline';
 const whole: Readonly<Record<string, string>> = {
+  [newline]: 'image_newline',
   'v.class_embd': `${tower}embeddings.class_embedding`,
   'v.patch_embd.weight': `${tower}embeddings.patch_embedding.weight`,
   'v.position_embd.weight': `${tower}embeddings.position_embedding.weight`,

@@ -286,6 +286,7 @@ const visionNames: [RegExp, string][] = [
   [/self_attn\.out_proj/, 'attn_out'],
   [/self_attn\.([qkv])_proj/, 'attn_$1'],
   [/layer_norm([12])/, 'ln$1'],
+  [/^(?:model\.)?image_newline$/, 'model.image_newline'],
   [/^(?:model\.)?multi_modal_projector\.linear_1\./, 'mm.0.'],
   [/^(?:model\.)?multi_modal_projector\.linear_2\./, 'mm.2.'],
 ];
@@ -317,10 +318,16 @@ export function convertVision(folder: string, file: string, generation: 'cut' | 
     ['clip.vision.attention.layer_norm_epsilon', 'f32', 1e-5],
     ['clip.vision.image_mean', 'f32', settings.image_mean as number[]],
     ['clip.vision.image_std', 'f32', settings.image_std as number[]],
+    ...(Array.isArray(config.image_grid_pinpoints)
+      ? ([
+          ['clip.vision.image_grid_pinpoints', 'i32', (config.image_grid_pinpoints as number[][]).flat()],
+          ['clip.vision.mm_patch_merge_type', 'str', 'spatial_unpad'],
+        ] as Entry[])
+      : []),
   ];
   const tensors: TensorSpec[] = [];
   for (const [full, tensor] of readCheckpoint(folder)) {
-    if (!/vision_tower|multi_modal_projector/.test(full)) continue;
+    if (!/vision_tower|multi_modal_projector|image_newline/.test(full)) continue;
     const name = visionNames
       .reduce((n, [from, to]) => n.replace(from, to), full)
       .replace(/mlp\.fc([12])/, (_, n: string) => mlp[Number(n) - 1]!);

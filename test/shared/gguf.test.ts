@@ -1,17 +1,16 @@
 /** SmolLM2 as llama.cpp quantised it, against transformers on the same dequantised weights; stored tokenizers by way of a GGUF. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { GgufFile } from '../../dist/gguf/file';
 import { tokenizerFiles } from '../../dist/gguf/tokenizer';
 import { LLM } from '../../dist/index';
 import { Tokenizer } from '../../dist/tokenizer';
-import { tokenizerEntries } from '../gguf/convert';
+import { convertText, convertVision, tokenizerEntries } from '../gguf/convert';
 import { writeGguf } from '../gguf/writer';
 import { shared } from '../media/pictures';
 import { unexpectedFailures } from '../goldens/known-misses';
 import { runFolder } from '../goldens/run';
-import { convertText } from '../gguf/convert';
 
 const golden = JSON.parse(readFileSync(join(shared, 'golden/smollm2.json'), 'utf8')) as {
   cases: {
@@ -89,6 +88,17 @@ test.each([
     expect(report.cases.length).toBeGreaterThan(0);
     expect(unexpectedFailures(report)).toEqual([]);
   }
+});
+
+test.each(['llava-1.5', 'llava-next-llama'])('%s as two GGUF files', async (name) => {
+  const source = join(shared, 'golden/models', name);
+  const place = join(folder, name);
+  mkdirSync(place);
+  const file = convertText(source, join(place, 'text.gguf'));
+  convertVision(source, join(place, 'mmproj.gguf'), 'cut');
+  const report = await runFolder(source, { backend: 'cpu', dtype: 'float32', threads: 2 }, file);
+  expect(report.skipped).toBeUndefined();
+  expect(unexpectedFailures(report)).toEqual([]);
 });
 
 /** Converters lose what the format has no place for: mistral_v1's normalizer is SentencePiece's own, the others' rules have names. */
