@@ -6,6 +6,7 @@ import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { native } from './ops/op.mjs';
+import { rows as families } from './families/ttft.mjs';
 import { rows as attention } from './ops/attention.mjs';
 import { rows as linear } from './ops/linear.mjs';
 import { rows as rowOps } from './ops/rows.mjs';
@@ -34,6 +35,7 @@ const whole = {
   ...peers,
   ...Object.fromEntries(scripts.map((name) => [name, () => runScript(name)])),
   ...serving,
+  ...families,
 };
 
 const { values } = parseArgs({
