@@ -151,7 +151,6 @@ test('a prompt beyond the original length, a layer without positions', async () 
   const theirs = reference(ids);
   const worst = Math.max(...ours.map((o, i) => Math.abs(o - theirs[i]!)));
   // Sums of float32 over five layers, and angles of up to 100 rounded to 4e-6.
-  console.log(worst);
   expect(worst).toBeLessThan(3e-5);
 });
 
