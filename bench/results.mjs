@@ -41,20 +41,34 @@ function lines(name, result) {
   });
 }
 
-/** Writes bench/table.json, and the table between its markers in bench/README.md. @param names of all rows, in order */
-export function writeTable(names) {
-  const results = Object.fromEntries(names.map((name) => [name, read(name)]));
-  const table = [
-    '| Command | What | Goal | Median (spread) | Held |',
-    '|-|-|-|-|-|',
-    ...names.flatMap((name) => lines(name, results[name])),
-  ].join('\n');
-  const page = join(here, 'README.md');
-  const readme = readFileSync(page, 'utf8');
-  const [from, to] = [readme.indexOf(begin), readme.indexOf(end)];
-  if (from < 0 || to < from) throw new Error(`Expected ${begin} and ${end} in bench/README.md`);
-  writeFileSync(page, `${readme.slice(0, from + begin.length)}\n\n${table}\n\n${readme.slice(to)}`);
+const tableOf = (names, results) =>
+  ['| Command | What | Goal | Median (spread) | Held |', '|-|-|-|-|-|']
+    .concat(names.flatMap((name) => lines(name, results[name])))
+    .join('\n');
+
+function putBetweenMarkers(page, table) {
+  const content = readFileSync(page, 'utf8');
+  const [from, to] = [content.indexOf(begin), content.indexOf(end)];
+  if (from < 0 || to < from) throw new Error(`Expected ${begin} and ${end} in ${page}`);
+  writeFileSync(page, `${content.slice(0, from + begin.length)}\n\n${table}\n\n${content.slice(to)}`);
+}
+
+/**
+ * Writes bench/table.json, all rows to bench/README.md and those of them that were measured to README.md. A row that was not measured
+ * here keeps what the table has.
+ * @param names of all rows, in order
+ * @param forReaders names of those that README.md carries
+ */
+export function writeTable(names, forReaders) {
+  const stored = join(here, 'table.json');
+  const before = existsSync(stored) ? JSON.parse(readFileSync(stored, 'utf8')) : [];
+  const known = Object.fromEntries(before.map((result) => [result.name, result]));
+  const results = Object.fromEntries(names.map((name) => [name, read(name) ?? known[name]]));
   const measured = Object.values(results).filter(Boolean);
-  writeFileSync(join(here, 'table.json'), `${JSON.stringify(measured, null, 2)}\n`);
+  writeFileSync(stored, `${JSON.stringify(measured, null, 2)}\n`);
+  const table = tableOf(names, results);
+  putBetweenMarkers(join(here, 'README.md'), table);
+  const shown = forReaders.filter((name) => results[name]);
+  putBetweenMarkers(join(here, '../README.md'), shown.length > 0 ? tableOf(shown, results) : 'Not measured yet.');
   return table;
 }

@@ -1,6 +1,7 @@
 // `npm run bench -- --row NAME`: measures one row, or all whose names begin so, and keeps what it found in out/bench/results: a row that is
-// there is told from there unless --again. `--table` writes what is kept into bench/README.md and bench/table.json. Without either it lists
-// the rows. --threads N, --repeat N; --count N or --full where a row counts; --isa NAME and --json for ops, which are shown, not kept.
+// there is told from there unless --again. `--table` writes what is kept into bench/table.json, bench/README.md and README.md. Without
+// either it lists the rows. --threads N, --repeat N; --count N or --full where a row counts; --isa NAME and --json for ops, which are
+// shown, not kept.
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -75,7 +76,7 @@ for (const name of chosenWhole) {
   console.log(JSON.stringify({ name, pass, ...rest }));
   if (!pass) process.exitCode = 1;
 }
-if (values.table) console.log(writeTable(Object.keys(whole)));
+if (values.table) console.log(writeTable(Object.keys(whole), Object.keys(peers)));
 if (chosen.length === 0) process.exit();
 
 const info = native.info();
