@@ -162,9 +162,9 @@ DeviceInfo open_device(const std::string& path, int ordinal) {
     const auto entry = reinterpret_cast<OcelliDeviceEntry>(dlsym(library.handle, "ocelli_device"));
     if (entry == nullptr) fail_library(path, "it is something else");
     const OcelliDeviceApi* found = entry();
-    if (std::string(found->version) != OCELLI_VERSION || found->op_call_bytes != sizeof(OpCall))
-      fail_library(path, std::string("received one of version ") + found->version);
-    OcelliDevice* handle = found->open(ordinal, &failure);
+    if (std::string(found->version) != OCELLI_VERSION || found->shape != kDeviceShape)
+      fail_library(path, std::string("received another build, of version ") + found->version);
+    OcelliDevice* handle = found->open(path.c_str(), ordinal, &failure);
     check(handle != nullptr, failure);
     api = found;
     library.handle = nullptr;

@@ -19,9 +19,10 @@ struct OcelliDevice;  // the library's
 
 // Functions that can fail say so by false (or null) and a failure.
 struct OcelliDeviceApi {
-  const char* version;     // of the package
-  uint64_t op_call_bytes;  // sizeof(OpCall), for builds of one version that differ
-  OcelliDevice* (*open)(int ordinal, OcelliFailure* failure);
+  const char* version;  // of the package
+  uint64_t shape;       // kDeviceShape, for builds of one version that differ; these two come first for ever
+  // `library`: the path that this one was loaded from.
+  OcelliDevice* (*open)(const char* library, int ordinal, OcelliFailure* failure);
   const char* (*name)(OcelliDevice* device);
   bool (*free_bytes)(OcelliDevice* device, uint64_t* bytes, OcelliFailure* failure);
   // Null without a failure where there is no room. `pinned`: of the host.
@@ -37,6 +38,10 @@ struct OcelliDeviceApi {
   bool (*scratch)(OcelliDevice* device, ocelli::Op op, const ocelli::OpCall* call, uint64_t* bytes,
                   OcelliFailure* failure);
 };
+
+// Of what both sides share; the first number counts changes of this file that sizes do not tell.
+constexpr uint64_t kDeviceShape = uint64_t{2} << 48 | uint64_t{sizeof(OcelliDeviceApi)} << 32 |
+                                  uint64_t{sizeof(ocelli::OpCall)} << 16 | sizeof(ocelli::StepContext);
 
 // What a library exports.
 typedef const OcelliDeviceApi* (*OcelliDeviceEntry)();

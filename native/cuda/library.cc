@@ -1,6 +1,4 @@
 // The library's one export: a GPU as core/device.h has it. No exception leaves a function here.
-#include <dlfcn.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
@@ -57,20 +55,17 @@ bool guarded(OcelliFailure* failure, F body) {
 }
 
 // The driver, or with OCELLI_CUDA=emulated its stand-in of the tests, which lies beside this library.
-std::string driver_path() {
+std::string driver_path(const std::string& library) {
   const char* which = std::getenv("OCELLI_CUDA");
   if (which == nullptr || std::string(which) != "emulated") return {};
-  Dl_info self{};
-  if (dladdr(reinterpret_cast<const void*>(&driver_path), &self) == 0) return {};
-  const std::string path = self.dli_fname;
-  return path.substr(0, path.find_last_of('/') + 1) + "libocelli_standin.so";
+  return library.substr(0, library.find_last_of('/') + 1) + "libocelli_standin.so";
 }
 
 CUdeviceptr address(const void* data) { return reinterpret_cast<CUdeviceptr>(data); }
 
-OcelliDevice* open(int ordinal, OcelliFailure* failure) {
+OcelliDevice* open(const char* library, int ordinal, OcelliFailure* failure) {
   OcelliDevice* device = nullptr;
-  guarded(failure, [&] { device = new OcelliDevice(load_driver(driver_path()), ordinal, image_of); });
+  guarded(failure, [&] { device = new OcelliDevice(load_driver(driver_path(library)), ordinal, image_of); });
   return device;
 }
 
@@ -134,7 +129,7 @@ bool scratch(OcelliDevice*, Op op, const OpCall* call, uint64_t* bytes, OcelliFa
   return guarded(failure, [&] { *bytes = impl.scratch != nullptr ? impl.scratch(*call) : 0; });
 }
 
-constexpr OcelliDeviceApi kApi = {OCELLI_VERSION, sizeof(OpCall),  open,      name,     free_bytes,
+constexpr OcelliDeviceApi kApi = {OCELLI_VERSION, kDeviceShape,    open,      name,     free_bytes,
                                   allocate,       release,         upload,    download, copy,
                                   synchronize,    packed_bytes_of, pack_rows, run,      scratch};
 

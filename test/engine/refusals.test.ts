@@ -176,11 +176,14 @@ describe('loading', () => {
     ['more than the model was trained for', { maxModelLen: 5000 }, 'ERR_OPTION'],
     ['no room for a prompt without chunks', { enableChunkedPrefill: false, maxNumBatchedTokens: 100 }, 'ERR_OPTION'],
     ['fewer rows than sequences', { maxNumBatchedTokens: 8 }, 'ERR_OPTION'],
-    ['a device that this build has not', { device: 'cuda' }, 'ERR_UNSUPPORTED'],
     ['a cache smaller than a block', { kvCacheMemoryBytes: 100 }, 'ERR_MEMORY'],
     ['more weights than memory', { kvCacheMemoryBytes: 2 ** 50 }, 'ERR_MEMORY'],
   ])('%s', async (_name, options, code) => {
     expect(await codeOf(LLM.load('demo', options))).toBe(code);
+  });
+
+  test('a GPU that is not there: no CUDA part, no driver, or no such number', async () => {
+    expect(await codeOf(LLM.load('demo', { device: 'cuda:999' }))).toMatch(/^ERR_(UNSUPPORTED|CUDA_DRIVER)$/);
   });
 
   test('a device library that is none', async () => {
