@@ -7,7 +7,7 @@ import { OcelliError, type OcelliErrorCode } from './errors';
 import type { RawPreprocessPlan } from './media/preprocess';
 
 /** Formats of linear weights: blocks of 32 in eight or four bits, activations by blocks or by rows (native/core/quantize.h). */
-export type WeightFormat = 'f32' | 'bf16' | 'f16' | 'i8' | 'i4' | 'i8_rows' | 'i4_rows';
+export type WeightFormat = 'f32' | 'bf16' | 'f16' | 'i8' | 'i4' | 'i8_rows' | 'i4_rows' | 'i8_exact' | 'i4_exact';
 
 export type NativeDType = 'f32' | 'bf16' | 'f16' | 'i8' | 'u8' | 'i32' | 'i64';
 

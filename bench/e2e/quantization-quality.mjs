@@ -76,8 +76,10 @@ function compare(a, b) {
 
 const modes = [
   ['bfloat16', { dtype: 'bfloat16' }],
+  ['int8 exact', { dtype: 'float32', quantization: 'int8', accuracy: 'exact' }],
   ['int8 balanced', { dtype: 'float32', quantization: 'int8' }],
   ['int8 fast', { dtype: 'float32', quantization: 'int8', accuracy: 'fast' }],
+  ['int4 exact', { dtype: 'float32', quantization: 'int4', accuracy: 'exact' }],
   ['int4 balanced', { dtype: 'float32', quantization: 'int4' }],
   ['int4 fast', { dtype: 'float32', quantization: 'int4', accuracy: 'fast' }],
 ];
@@ -99,11 +101,12 @@ const value = Object.fromEntries(
   modes.map(([name], i) => [name, { kl: totals[i].kl / totals[i].rows, top1: totals[i].same / totals[i].rows }]),
 );
 const balanced = value['int8 balanced'];
-const pass = balanced.kl <= 0.009 && balanced.top1 >= 0.955;
+const near = (mode) => value[mode].kl <= 0.0005 && value[mode].top1 >= 0.985;
+const pass = balanced.kl <= 0.009 && balanced.top1 >= 0.955 && near('int8 exact') && near('int4 exact');
 console.log(
   JSON.stringify({
     name: 'quantization-quality',
-    goal: 'int8 balanced: KL <= 0.009, top-1 >= 95.5%',
+    goal: 'int8 balanced: KL <= 0.009, top-1 >= 95.5%; exact: KL <= 0.0005, top-1 >= 98.5%',
     tokens: ids.length,
     value,
     pass,

@@ -151,7 +151,7 @@ function abortFlag(signal: AbortSignal): { readonly aborted: boolean } {
 
 /** What this build cannot do is said at load, never passed over. */
 function checkSupported(config: ModelConfig): void {
-  const { quantization = 'none', accuracy } = config.options;
+  const { quantization = 'none' } = config.options;
   const refuse = (option: string, expected: string, received: unknown, hint: string): never => {
     throw new OcelliError('ERR_UNSUPPORTED', `Expected ${expected} for ${option} but received '${String(received)}'`, {
       hint,
@@ -160,6 +160,4 @@ function checkSupported(config: ModelConfig): void {
   };
   if (quantization !== 'none' && quantization !== 'int8' && quantization !== 'int4')
     refuse('quantization', "'none', 'int8' or 'int4'", quantization, 'Choose one of these.');
-  if (quantization !== 'none' && accuracy === 'exact')
-    refuse('accuracy', "'balanced' or 'fast' with quantised weights", accuracy, "Use quantization: 'none'.");
 }

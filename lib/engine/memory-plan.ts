@@ -54,13 +54,16 @@ const minimumEncoderCache = 64 * 2 ** 20;
 const kvTypes = { float32: 'f32', bfloat16: 'bf16' } as const;
 const weightTypes = { float32: 'f32', bfloat16: 'bf16', float16: 'f16' } as const;
 
+/** How activations meet quantised weights, as names of formats have it (core/quantize.h). */
+const activations = { fast: '_rows', balanced: '', exact: '_exact' } as const;
+
 /** What linear weights are packed in, and what plain tensors are that leave the mapping. */
 export function weightFormat(config: ModelConfig): Pick<ModelOptions, 'format' | 'dtype'> {
   const dtype = weightTypes[config.dtype];
   const { quantization = 'none', accuracy = 'balanced' } = config.options;
   if (quantization === 'none') return { format: dtype, dtype };
   const bits = quantization === 'int8' ? 'i8' : 'i4';
-  return { format: accuracy === 'fast' ? `${bits}_rows` : bits, dtype };
+  return { format: `${bits}${activations[accuracy]}`, dtype };
 }
 
 /**

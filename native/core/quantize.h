@@ -4,14 +4,15 @@
 //   i8: w = scale * q, q in [-127, 127]          i4: w = scale * q + least, q in [0, 15]       scale and least are f16
 //
 // Activations are quantised once per row of a linear op: q = round(x * 127 / max|x|), over each block of 32 (i8, i4) or
-// over the whole row (i8_rows, i4_rows). Products and sums of quants are exact in int32; blocks add up in f32 in
-// ascending order. Quantised GGUF weights (Q8_0; Q4_0 and Q4_1) keep their values: the scales that are found are the
-// ones they had.
+// over the whole row (i8_rows, i4_rows); or with 127 * 128 for 127 (i8_exact, i4_exact), which two bytes hold. Products
+// and sums of quants are exact in int32; blocks add up in f32 in ascending order. Quantised GGUF weights (Q8_0; Q4_0
+// and Q4_1) keep their values: the scales that are found are the ones they had.
 #pragma once
 
 #include <cstdint>
 
 #include "core/convert.h"
+#include "core/tensor.h"
 
 namespace ocelli {
 
@@ -85,14 +86,24 @@ static inline void quantize_i4(const float* x, QuantBlock* block) {
   if (fill_block(x, 0, 15, &other) < error) *block = other;
 }
 
+// How activations meet blocks of weights.
+enum class Activations { kBlocks, kRows, kExact };
+
+constexpr Activations activations_of(WeightFormat format) {
+  return format == WeightFormat::kI8 || format == WeightFormat::kI4           ? Activations::kBlocks
+         : format == WeightFormat::kI8Rows || format == WeightFormat::kI4Rows ? Activations::kRows
+                                                                              : Activations::kExact;
+}
+
 // An activation's scale over `largest` = max|x|, and what x is multiplied by; rows too small to matter are 0.
 struct ActivationScale {
   float scale;
   float inverse;
 };
-static inline ActivationScale activation_scale(float largest) {
+static inline ActivationScale activation_scale(float largest, Activations activations) {
   if (largest < 1e-30f) return {0, 0};
-  return {largest / 127, 127 / largest};
+  float most = activations == Activations::kExact ? 127 * 128 : 127;
+  return {largest / most, most / largest};
 }
 
 }  // namespace ocelli

@@ -38,9 +38,15 @@ const struct {
   WeightFormat format;
   const char* name;
 } kWeightFormats[] = {
-    {WeightFormat::kF32, "f32"},        {WeightFormat::kBF16, "bf16"}, {WeightFormat::kF16, "f16"},
-    {WeightFormat::kI8, "i8"},          {WeightFormat::kI4, "i4"},     {WeightFormat::kI8Rows, "i8_rows"},
+    {WeightFormat::kF32, "f32"},
+    {WeightFormat::kBF16, "bf16"},
+    {WeightFormat::kF16, "f16"},
+    {WeightFormat::kI8, "i8"},
+    {WeightFormat::kI4, "i4"},
+    {WeightFormat::kI8Rows, "i8_rows"},
     {WeightFormat::kI4Rows, "i4_rows"},
+    {WeightFormat::kI8Exact, "i8_exact"},
+    {WeightFormat::kI4Exact, "i4_exact"},
 };
 
 }  // namespace
@@ -51,8 +57,10 @@ WeightFormat weight_format_from_name(const std::string& name) {
   for (const auto& known : kWeightFormats) {
     if (name == known.name) return known.format;
   }
-  throw Error("ERR_PROGRAM", "Expected a format of weights (f32, bf16, f16, i8, i4, i8_rows, i4_rows) but received '" +
-                                 name.substr(0, 40) + "'");
+  throw Error(
+      "ERR_PROGRAM",
+      "Expected a format of weights (f32, bf16, f16, i8, i4, i8_rows, i4_rows, i8_exact, i4_exact) but received '" +
+          name.substr(0, 40) + "'");
 }
 
 std::string describe(const Tensor& tensor) {

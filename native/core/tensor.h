@@ -26,9 +26,16 @@ constexpr int64_t size_of(DType dtype) {
 constexpr int kMaxRank = 6;
 
 // What a linear layer's weight is packed in, and how activations meet it (core/quantize.h).
-enum class WeightFormat : uint8_t { kF32, kBF16, kF16, kI8, kI4, kI8Rows, kI4Rows };
+enum class WeightFormat : uint8_t { kF32, kBF16, kF16, kI8, kI4, kI8Rows, kI4Rows, kI8Exact, kI4Exact };
 
 constexpr bool quantized(WeightFormat format) { return format >= WeightFormat::kI8; }
+
+// Quantised formats come in pairs, of eight bits and of four, that activations meet in the same way.
+constexpr WeightFormat in_bits(WeightFormat format, bool four) {
+  int pair = (static_cast<int>(format) - static_cast<int>(WeightFormat::kI8)) / 2;
+  return static_cast<WeightFormat>(static_cast<int>(WeightFormat::kI8) + 2 * pair + (four ? 1 : 0));
+}
+constexpr bool four_bits(WeightFormat format) { return quantized(format) && in_bits(format, true) == format; }
 
 // Of formats that are not quantised.
 constexpr DType plain_dtype(WeightFormat format) {

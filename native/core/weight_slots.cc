@@ -29,6 +29,16 @@ std::map<int32_t, Fill> fills_of(const Program& program) {
   return fills;
 }
 
+// The weight of the last linear layer of a program that gives logits; -1 where there is none.
+int32_t weight_of_logits(const Program& program) {
+  int32_t weight = -1;
+  if (program.outputs.count("logits") == 0) return weight;
+  for (const ProgramOp& op : program.ops) {
+    if (op.op == Op::linear && op.in.size() > 1) weight = op.in[1];
+  }
+  return weight;
+}
+
 [[noreturn]] void fail_shape(const Slot& slot, const CheckpointTensor& tensor, const std::string& expected) {
   throw Error("ERR_WEIGHT_SHAPE", "Expected " + expected + " for weight '" + slot.name + "' but received " +
                                       describe_sizes(tensor.shape) + " in checkpoint tensor '" + tensor.name + "'");
@@ -124,6 +134,7 @@ Inventory take_inventory(const std::vector<const Program*>& programs) {
   std::map<std::string, Slot*> known;
   for (const Program* program : programs) {
     std::map<int32_t, Fill> fills = fills_of(*program);
+    int32_t logits = weight_of_logits(*program);
     inventory.of_program.emplace_back();
     for (const ProgramWeight& weight : program->weights) {
       std::string key = (weight.linear ? "linear" : "plain") + describe_sizes(weight.shape);
@@ -139,6 +150,7 @@ Inventory take_inventory(const std::vector<const Program*>& programs) {
         auto fill = fills.find(weight.value);
         if (fill != fills.end()) slot->fill = fill->second;
       }
+      slot->logits = slot->logits || weight.value == logits;
       inventory.of_program.back().push_back(slot);
     }
   }

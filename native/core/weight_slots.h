@@ -36,7 +36,8 @@ enum class Fill { kRandom, kOne, kZero };
 // One weight as it is stored; weights of equal parts, kind and shape share it.
 struct Slot {
   bool linear = false;
-  std::string name;  // of the first program weight that asked, for errors
+  bool logits = false;  // the last linear layer of a program that gives logits
+  std::string name;     // of the first program weight that asked, for errors
   std::vector<std::string> parts;
   std::vector<int64_t> shape;
   std::vector<WeightSource> sources;  // one per part; empty: dummy

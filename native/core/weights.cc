@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/layout.h"
+#include "core/quantize.h"
 #include "core/system.h"
 
 namespace ocelli {
@@ -54,16 +55,20 @@ void execute(const Task& task, const Backend* backend, uint64_t seed) {
   backend->pack(rows, task.row, slot.matrix);
 }
 
-// Quantised weights of more than five bits do not lose half of them: they stay in eight.
+// What a file has quantised already does not lose by it: what has more than five bits stays in eight, and blocks of 32
+// with four bits each, which i4 holds as they are, stay in four. The layer that logits come from, where errors are not
+// averaged by later layers and few rows pass, meets exact activations.
 WeightFormat format_of(const Slot& slot, WeightFormat wanted) {
-  bool rows = wanted == WeightFormat::kI4Rows;
-  if (!rows && wanted != WeightFormat::kI4) return wanted;
+  if (!quantized(wanted)) return wanted;
+  if (slot.logits) wanted = in_bits(WeightFormat::kI8Exact, four_bits(wanted));
+  bool fours = !slot.sources.empty();
   for (const WeightSource& source : slot.sources) {
     const BlockFormat* blocks = source.tensor->blocks;
-    if (blocks != nullptr && blocks->bytes * 8 > blocks->elements * 5)
-      return rows ? WeightFormat::kI8Rows : WeightFormat::kI8;
+    bool small = blocks != nullptr && blocks->bytes * 8 <= blocks->elements * 5;
+    if (blocks != nullptr && !small) wanted = in_bits(wanted, false);
+    fours = fours && small && blocks->elements == kQuantBlock;
   }
-  return wanted;
+  return fours ? in_bits(wanted, true) : wanted;
 }
 
 // Decides where each slot lives; returns the arena's bytes. What a backend of another memory needs is never left in the

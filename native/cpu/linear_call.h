@@ -69,7 +69,7 @@ struct LinearCall {
     return v;
   }
 
-  // block(tile, end, first, last) for tiles [tile, end) against panels [first, last), on all threads.
+  // block(tile, end, first, last, worker) for tiles [tile, end) against panels [first, last), on all threads.
   template <class F>
   void distribute(int64_t panel_bytes, const F& block) const {
     int64_t wanted = call.pool->threads() * kTasksPerThread;
@@ -79,11 +79,11 @@ struct LinearCall {
     int64_t chunks = (panels + chunk - 1) / chunk;
     int64_t splits = chunks >= wanted ? 1 : (wanted + chunks - 1) / chunks;
     if (splits > tiles.count) splits = tiles.count;
-    call.pool->parallel_for(chunks * splits, [&](int64_t task, int) {
+    call.pool->parallel_for(chunks * splits, [&](int64_t task, int worker) {
       int64_t first = task / splits * chunk;
       int64_t last = first + chunk < panels ? first + chunk : panels;
       int64_t split = task % splits;
-      block(tiles.count * split / splits, tiles.count * (split + 1) / splits, first, last);
+      block(tiles.count * split / splits, tiles.count * (split + 1) / splits, first, last, worker);
     });
   }
 };

@@ -11,16 +11,32 @@ namespace OCELLI_ISA_NS {
 
 namespace {
 
-// A tile of MR packed rows: quants [k / 4][MR][4], then scales [blocks][MR] and sums [blocks][MR]. Sums are what each
-// block's dot products begin with where weights are biased (int32), or what `least` is multiplied by (f32).
+// How a block's quants are read: bytes, two to a byte, or two to a byte but split up into bytes beforehand, which pays
+// where many tiles meet the same panel.
+enum class Quants { kBytes, kNibbles, kSplit };
+
+// Tiles from which on splitting a panel first costs less than splitting it again for each of them.
+constexpr int64_t kSplitTiles = 3;
+
+// Bytes of a block whose nibbles were split: quants as in eight bits, then scales and least values.
+constexpr int64_t kSplitBytes = quant_bytes(false) + 4 * kNR;
+
+// The bytes of an exact activation: 128 * high + low.
+constexpr int kLowBits = 7;
+
+// A tile of MR packed rows: quants [k / 4][MR * parts][4], a row's high bytes before its low ones, then scales
+// [blocks][MR] and sums [blocks][MR]. Sums are what each block's dot products begin with where weights are biased
+// (int32), or what `least` is multiplied by (f32).
 struct TileLayout {
   int64_t blocks;
+  int64_t parts;
 
-  explicit TileLayout(int64_t k) : blocks(quant_blocks(k)) {}
-  int64_t row_bytes() const { return blocks * (kQuantBlock + 8); }
+  TileLayout(int64_t k, Activations activations)
+      : blocks(quant_blocks(k)), parts(activations == Activations::kExact ? 2 : 1) {}
+  int64_t row_bytes() const { return blocks * (kQuantBlock * parts + 8); }
   int8_t* quants(void* tile) const { return static_cast<int8_t*>(tile); }
   float* scales(void* tile, int64_t mr) const {
-    return reinterpret_cast<float*>(static_cast<char*>(tile) + blocks * kQuantBlock * mr);
+    return reinterpret_cast<float*>(static_cast<char*>(tile) + blocks * kQuantBlock * parts * mr);
   }
   float* sums(void* tile, int64_t mr) const { return scales(tile, mr) + blocks * mr; }
 };
@@ -36,17 +52,25 @@ float largest_of(const float* x, int64_t n) {
   return largest(most) + sum(check);
 }
 
-// 32 elements of a row times `inverse`, rounded; returns their sum.
-int32_t quantize(const float* x, int64_t count, float inverse, int8_t* q) {
+// 32 elements of a row times `inverse`, rounded; returns their sum. A vector is stored beyond a short block.
+template <int kParts>
+int32_t quantize(const float* x, int64_t count, float inverse, int8_t (*q)[kQuantBlock + 64]) {
   Int total = set1_int(0);
   int64_t i = 0;
   for (; i < count; i += kLanes) {
     Vec v = load_some(x + i, static_cast<int>(count - i < kLanes ? count - i : kLanes));
     Int rounded = to_int(v * set1(inverse));
     total = add_int(total, rounded);
-    store_i8(q + i, rounded);
+    if constexpr (kParts == 1) {
+      store_i8(q[0] + i, rounded);
+    } else {
+      // Shifts are logical, so the number is made positive first: |rounded| < 2^14.
+      Int raised = add_int(rounded, set1_int((1 << 14) + (1 << (kLowBits - 1))));
+      store_i8(q[0] + i, add_int(shift_right<kLowBits>(raised), set1_int(-(1 << (14 - kLowBits)))));
+      store_i8(q[1] + i, add_int(and_int(raised, set1_int((1 << kLowBits) - 1)), set1_int(-(1 << (kLowBits - 1)))));
+    }
   }
-  for (; i < kQuantBlock; i++) q[i] = 0;
+  for (; i < kQuantBlock; i++) q[0][i] = q[kParts - 1][i] = 0;
   int32_t lanes[kLanes];
   std::memcpy(lanes, &total, sizeof(lanes));
   int32_t sum = 0;
@@ -54,19 +78,27 @@ int32_t quantize(const float* x, int64_t count, float inverse, int8_t* q) {
   return sum;
 }
 
-template <bool kFour, bool kRows>
+template <bool kFour, Activations kActivations>
 void pack_row(const float* x, int64_t k, int mr, int at, const TileLayout& layout, void* tile) {
-  ActivationScale whole = kRows ? activation_scale(largest_of(x, k)) : ActivationScale();
+  constexpr bool kRows = kActivations == Activations::kRows;
+  constexpr int kParts = kActivations == Activations::kExact ? 2 : 1;
+  ActivationScale whole = kRows ? activation_scale(largest_of(x, k), kActivations) : ActivationScale();
   float* scales = layout.scales(tile, mr);
   float* sums = layout.sums(tile, mr);
   for (int64_t b = 0; b < layout.blocks; b++) {
     int64_t count = k - b * kQuantBlock < kQuantBlock ? k - b * kQuantBlock : kQuantBlock;
     const float* from = x + b * kQuantBlock;
-    ActivationScale scale = kRows ? whole : activation_scale(largest_of(from, count));
-    int8_t q[kQuantBlock + 64];  // a vector stores beyond a short block
-    int32_t sum = scale.scale == scale.scale ? quantize(from, count, scale.inverse, q) : 0;
-    if (!(scale.scale == scale.scale)) std::memset(q, 0, sizeof(q));
-    for (int64_t g = 0; g < 8; g++) std::memcpy(layout.quants(tile) + ((b * 8 + g) * mr + at) * 4, q + g * 4, 4);
+    ActivationScale scale = kRows ? whole : activation_scale(largest_of(from, count), kActivations);
+    int8_t q[kParts][kQuantBlock + 64];
+    bool finite = scale.scale == scale.scale;
+    int32_t sum = finite ? quantize<kParts>(from, count, scale.inverse, q) : 0;
+    if (!finite) std::memset(q, 0, sizeof(q));
+    for (int64_t g = 0; g < 8; g++) {
+      for (int part = 0; part < kParts; part++) {
+        int64_t unit = (b * 8 + g) * mr * kParts + at * kParts + part;
+        std::memcpy(layout.quants(tile) + unit * 4, q[part] + g * 4, 4);
+      }
+    }
     scales[b * mr + at] = scale.scale;
     if (kFour) {
       sums[b * mr + at] = static_cast<float>(sum) * (kRows ? 1.f : scale.scale);
@@ -77,14 +109,37 @@ void pack_row(const float* x, int64_t k, int mr, int at, const TileLayout& layou
   }
 }
 
-template <bool kFour, bool kRows>
+// A panel of nibbles as blocks of kSplitBytes.
+void split_panel(const uint8_t* from, int64_t blocks, uint8_t* to) {
+  constexpr int64_t kHalf = quant_bytes(true);
+  constexpr int64_t kVector = kLanes * 4;
+  for (int64_t b = 0; b < blocks; b++, from += block_bytes(true), to += kSplitBytes) {
+    for (int64_t line = 0; line < block_bytes(true); line += 64)
+      __builtin_prefetch(reinterpret_cast<const char*>(from) + kAheadMemory + line);
+    for (int64_t at = 0; at < kHalf; at += kVector) {
+      Int both = load_bytes(from + at);
+      Int low = low_nibbles(both);
+      Int high = high_nibbles(both);
+      std::memcpy(to + at, &low, kVector);
+      std::memcpy(to + kHalf + at, &high, kVector);
+    }
+    std::memcpy(to + 2 * kHalf, from + kHalf, 4 * kNR);
+  }
+}
+
+template <Quants kQuants, Activations kActivations>
 struct Quantized : LinearCall {
+  static constexpr bool kFour = kQuants != Quants::kBytes;
+  static constexpr bool kExact = kActivations == Activations::kExact;
+  static constexpr int kParts = kExact ? 2 : 1;
+  static constexpr int64_t kBlockBytes = kQuants == Quants::kSplit ? kSplitBytes : block_bytes(kFour);
+  // Splitting nibbles takes registers, and so do two sums for each row.
+  static constexpr int kMost = kExact ? (kQuantRows * 2 + 1) / 3 : kQuantRows;
+  static constexpr int kTileRows = kQuants == Quants::kNibbles && kQuantRows > 5 ? kMost - 1 : kMost;
+
   TileLayout layout;
 
-  // Splitting nibbles takes registers.
-  static constexpr int kTileRows = kFour && kQuantRows > 5 ? 5 : kQuantRows;
-
-  explicit Quantized(const OpCall& c) : LinearCall(c, kTileRows), layout(w.k) {}
+  explicit Quantized(const OpCall& c) : LinearCall(c, kTileRows), layout(w.k, kActivations) {}
 
   void* tile_at(int64_t tile) const {
     return static_cast<char*>(call.scratch) + tiles.begin(tile) * layout.row_bytes();
@@ -93,7 +148,8 @@ struct Quantized : LinearCall {
   void pack_activations() const {
     call.pool->parallel_for(tiles.count, [&](int64_t tile, int) {
       for (int i = 0; i < tiles.size(tile); i++) {
-        pack_row<kFour, kRows>(row_at(x, tiles.begin(tile) + i), w.k, tiles.size(tile), i, layout, tile_at(tile));
+        pack_row<kFour, kActivations>(row_at(x, tiles.begin(tile) + i), w.k, tiles.size(tile), i, layout,
+                                      tile_at(tile));
       }
     });
   }
@@ -102,21 +158,23 @@ struct Quantized : LinearCall {
   template <int MR>
   static __attribute__((noinline)) void multiply_tile(const int8_t* a, const float* scales, const float* starts,
                                                       const uint8_t* b, int64_t blocks, int64_t ahead, float* out) {
+    constexpr int kUnits = MR * kParts;
     Vec sum[MR][2];
 #pragma GCC unroll 6
     for (int i = 0; i < MR; i++) sum[i][0] = sum[i][1] = zero();
     for (int64_t at = 0; at < blocks; at++) {
-      Int dot[MR][2];
-#pragma GCC unroll 6
-      for (int i = 0; i < MR; i++) {
-        dot[i][0] = !kFour && kWeightBias != 0 ? bits(set1(starts[i])) : set1_int(0);
+      Int dot[kUnits][2];
+#pragma GCC unroll 12
+      for (int i = 0; i < kUnits; i++) {
+        bool starting = !kFour && kWeightBias != 0 && i % kParts == kParts - 1;
+        dot[i][0] = starting ? bits(set1(starts[i / kParts])) : set1_int(0);
         dot[i][1] = dot[i][0];
       }
-      for (int64_t line = 0; line < block_bytes(kFour); line += 64)
+      for (int64_t line = 0; line < kBlockBytes; line += 64)
         __builtin_prefetch(reinterpret_cast<const char*>(b) + ahead + line);
       auto add_group = [&](const int8_t* group, Int left, Int right) {
-#pragma GCC unroll 6
-        for (int i = 0; i < MR; i++) {
+#pragma GCC unroll 12
+        for (int i = 0; i < kUnits; i++) {
           Int four = broadcast4(group + i * 4);
           dot4(dot[i][0], left, four);
           dot4(dot[i][1], right, four);
@@ -124,24 +182,26 @@ struct Quantized : LinearCall {
       };
       constexpr int kHalf = kNR * 2;  // bytes of half a group's columns
 #pragma GCC unroll kGroupsUnrolled
-      for (int g = 0; g < (kFour ? 4 : 8); g++) {
+      for (int g = 0; g < (kQuants == Quants::kNibbles ? 4 : 8); g++) {
         Int left = load_bytes(b + g * 2 * kHalf);
         Int right = load_bytes(b + g * 2 * kHalf + kHalf);
-        if constexpr (kFour) {
-          add_group(a + g * MR * 4, low_nibbles(left), low_nibbles(right));
-          add_group(a + (g + 4) * MR * 4, high_nibbles(left), high_nibbles(right));
+        if constexpr (kQuants == Quants::kNibbles) {
+          add_group(a + g * kUnits * 4, low_nibbles(left), low_nibbles(right));
+          add_group(a + (g + 4) * kUnits * 4, high_nibbles(left), high_nibbles(right));
         } else {
-          add_group(a + g * MR * 4, left, right);
+          add_group(a + g * kUnits * 4, left, right);
         }
       }
-      const uint16_t* f16 = reinterpret_cast<const uint16_t*>(b + quant_bytes(kFour));
+      const uint16_t* f16 = reinterpret_cast<const uint16_t*>(b + quant_bytes(kQuants == Quants::kNibbles));
 #pragma GCC unroll 2
       for (int half = 0; half < 2; half++) {
         Vec scale = load_f16(f16 + half * kLanes);
 #pragma GCC unroll 6
         for (int i = 0; i < MR; i++) {
-          Vec each = kRows ? scale : scale * set1(scales[i]);
-          sum[i][half] = fma(to_float(dot[i][half]), each, sum[i][half]);
+          Int total = dot[i * kParts][half];
+          if constexpr (kExact) total = add_int(shift_left<kLowBits>(total), dot[i * kParts + 1][half]);
+          Vec each = kActivations == Activations::kRows ? scale : scale * set1(scales[i]);
+          sum[i][half] = fma(to_float(total), each, sum[i][half]);
         }
         if constexpr (kFour) {
           Vec least = load_f16(f16 + kNR + half * kLanes);
@@ -149,8 +209,8 @@ struct Quantized : LinearCall {
           for (int i = 0; i < MR; i++) sum[i][half] = fma(least, set1(starts[i]), sum[i][half]);
         }
       }
-      a += 32 * MR;
-      b += block_bytes(kFour);
+      a += kQuantBlock * kUnits;
+      b += kBlockBytes;
       scales += MR;
       starts += MR;
     }
@@ -159,21 +219,48 @@ struct Quantized : LinearCall {
 #pragma GCC unroll 2
       for (int half = 0; half < 2; half++) {
         // A row's scale is that of its last block too.
-        Vec v = kRows ? sum[i][half] * set1(scales[i - MR]) : sum[i][half];
+        Vec v = kActivations == Activations::kRows ? sum[i][half] * set1(scales[i - MR]) : sum[i][half];
         store(out + i * kNR + half * kLanes, v);
       }
     }
   }
 
-  void multiply_block(int64_t tile, int64_t end, int64_t first, int64_t last) const {
+  const uint8_t* panel_at(int64_t panel) const {
+    return static_cast<const uint8_t*>(w.data) + panel * layout.blocks * block_bytes(kFour);
+  }
+
+  // Panels of one task, split up: as many as distribute() hands out at once.
+  int64_t strip_bytes() const {
+    int64_t panel = layout.blocks * kSplitBytes;
+    return (panel > kChunkBytes ? panel : kChunkBytes) + 64;
+  }
+
+  uint8_t* strip_of(int worker) const {
+    int64_t activations = (tiles.rows * layout.row_bytes() + 63) / 64 * 64;
+    return static_cast<uint8_t*>(call.scratch) + activations + worker * (strip_bytes() / 64 * 64);
+  }
+
+  size_t scratch_bytes() const {
+    int64_t bytes = tiles.rows * layout.row_bytes();
+    if (kQuants == Quants::kSplit) bytes += 64 + call.pool->threads() * strip_bytes();
+    return static_cast<size_t>(bytes);
+  }
+
+  void multiply_block(int64_t tile, int64_t end, int64_t first, int64_t last, int worker) const {
+    const uint8_t* panels = panel_at(first);
+    if constexpr (kQuants == Quants::kSplit) {
+      panels = strip_of(worker);
+      for (int64_t p = first; p < last; p++)
+        split_panel(panel_at(p), layout.blocks, strip_of(worker) + (p - first) * layout.blocks * kSplitBytes);
+    }
     for (int64_t begin = tile; tile < end; tile++) {
-      int64_t ahead = tile == begin ? kAheadMemory : kAheadCache;
+      int64_t ahead = tile == begin && kQuants != Quants::kSplit ? kAheadMemory : kAheadCache;
       void* packed = tile_at(tile);
       with_rows<kTileRows>(tiles.size(tile), [&](auto rows) {
         constexpr int MR = decltype(rows)::value;
         for (int64_t panel = first; panel < last; panel++) {
           alignas(64) float sums[MR * kNR];
-          const uint8_t* b = static_cast<const uint8_t*>(w.data) + panel * layout.blocks * block_bytes(kFour);
+          const uint8_t* b = panels + (panel - first) * layout.blocks * kBlockBytes;
           multiply_tile<MR>(layout.quants(packed), layout.scales(packed, MR), layout.sums(packed, MR), b, layout.blocks,
                             ahead, sums);
           finish(sums, tiles.begin(tile), MR, panel * kNR, kNR);
@@ -185,28 +272,42 @@ struct Quantized : LinearCall {
   void run() const {
     if (tiles.rows == 0 || w.n == 0) return;
     pack_activations();
-    distribute(layout.blocks * block_bytes(kFour),
-               [&](int64_t tile, int64_t end, int64_t first, int64_t last) { multiply_block(tile, end, first, last); });
+    distribute(layout.blocks * kBlockBytes, [&](int64_t tile, int64_t end, int64_t first, int64_t last, int worker) {
+      multiply_block(tile, end, first, last, worker);
+    });
   }
 };
+
+template <Activations kActivations, class F>
+void with_quants(const OpCall& call, const F& f) {
+  if (!four_bits(call.in[1].packed->format)) return f(Quantized<Quants::kBytes, kActivations>(call));
+  Quantized<Quants::kSplit, kActivations> split(call);
+  if (split.tiles.count >= kSplitTiles) return f(split);
+  f(Quantized<Quants::kNibbles, kActivations>(call));
+}
+
+template <class F>
+void with_quantized(const OpCall& call, const F& f) {
+  switch (activations_of(call.in[1].packed->format)) {
+    case Activations::kBlocks:
+      return with_quants<Activations::kBlocks>(call, f);
+    case Activations::kRows:
+      return with_quants<Activations::kRows>(call, f);
+    default:
+      return with_quants<Activations::kExact>(call, f);
+  }
+}
 
 }  // namespace
 
 void run_quantized(const OpCall& call) {
-  switch (call.in[1].packed->format) {
-    case WeightFormat::kI8:
-      return Quantized<false, false>(call).run();
-    case WeightFormat::kI8Rows:
-      return Quantized<false, true>(call).run();
-    case WeightFormat::kI4:
-      return Quantized<true, false>(call).run();
-    default:
-      return Quantized<true, true>(call).run();
-  }
+  with_quantized(call, [](const auto& linear) { linear.run(); });
 }
 
 size_t scratch_of_quantized(const OpCall& call) {
-  return static_cast<size_t>(rows_of(call.in[0]) * TileLayout(call.in[1].packed->k).row_bytes());
+  size_t bytes = 0;
+  with_quantized(call, [&](const auto& linear) { bytes = linear.scratch_bytes(); });
+  return bytes;
 }
 
 }  // namespace OCELLI_ISA_NS

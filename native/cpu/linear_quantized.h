@@ -10,8 +10,6 @@ namespace ocelli {
 namespace cpu {
 namespace OCELLI_ISA_NS {
 
-inline bool four_bits(WeightFormat format) { return format == WeightFormat::kI4 || format == WeightFormat::kI4Rows; }
-
 constexpr int64_t quant_bytes(bool four) { return (four ? 16 : 32) * kNR; }
 constexpr int64_t block_bytes(bool four) { return quant_bytes(four) + (four ? 4 : 2) * kNR; }
 

@@ -53,7 +53,7 @@ static double dot(const float* x, const PackedMatrix& w, int64_t n) {
 
 // A row of activations as core/quantize.h has it: per block, quants, scale.
 struct QuantizedRow {
-  std::vector<int8_t> q;
+  std::vector<int32_t> q;
   std::vector<float> scales;
 };
 
@@ -67,15 +67,16 @@ static float largest_of(const float* x, int64_t count) {
 }
 
 static QuantizedRow quantize_row(const float* x, const PackedMatrix& w) {
-  bool rows = w.format == WeightFormat::kI8Rows || w.format == WeightFormat::kI4Rows;
+  Activations activations = activations_of(w.format);
+  bool rows = activations == Activations::kRows;
   QuantizedRow row;
   row.q.assign(static_cast<size_t>(quant_blocks(w.k) * kQuantBlock), 0);
   float whole = largest_of(x, w.k);
   for (int64_t at = 0; at < w.k; at += kQuantBlock) {
     int64_t count = std::min(kQuantBlock, w.k - at);
-    ActivationScale scale = activation_scale(rows ? whole : largest_of(x + at, count));
+    ActivationScale scale = activation_scale(rows ? whole : largest_of(x + at, count), activations);
     for (int64_t i = 0; i < count && !std::isnan(scale.scale); i++)
-      row.q[at + i] = static_cast<int8_t>(round_to_integer(x[at + i] * scale.inverse));
+      row.q[at + i] = static_cast<int32_t>(round_to_integer(x[at + i] * scale.inverse));
     row.scales.push_back(scale.scale);
   }
   return row;

@@ -17,7 +17,7 @@ size_t packed_bytes(WeightFormat format, int64_t n, int64_t k) {
 }
 
 void pack_blocks(const Tensor& rows, int64_t row, PackedMatrix& dst) {
-  bool four = dst.format == WeightFormat::kI4 || dst.format == WeightFormat::kI4Rows;
+  bool four = four_bits(dst.format);
   QuantBlock* blocks = static_cast<QuantBlock*>(dst.data) + row * quant_blocks(dst.k);
   for (int64_t r = 0; r < rows.shape[0]; r++) {
     for (int64_t at = 0; at < dst.k; at += kQuantBlock, blocks++) {

@@ -315,8 +315,9 @@ int main() {
     for (const std::string& isa : cpu_isas()) compare(*cpu_backend(isa), pool, c, exact);
   }
   for (const std::string& isa : cpu_isas()) {
-    for (WeightFormat format : {WeightFormat::kF32, WeightFormat::kBF16, WeightFormat::kF16, WeightFormat::kI8,
-                                WeightFormat::kI4, WeightFormat::kI8Rows, WeightFormat::kI4Rows}) {
+    for (WeightFormat format :
+         {WeightFormat::kF32, WeightFormat::kBF16, WeightFormat::kF16, WeightFormat::kI8, WeightFormat::kI4,
+          WeightFormat::kI8Rows, WeightFormat::kI4Rows, WeightFormat::kI8Exact, WeightFormat::kI4Exact}) {
       check_rows(*cpu_backend(isa), pool, weight, format);
     }
   }

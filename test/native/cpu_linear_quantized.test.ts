@@ -2,7 +2,7 @@
 import type { NativeTensor, WeightFormat } from '../../dist/native';
 import { eps, expectNear, expectSameBits, expectSameRows, f32, isas, native, out, seeded } from './kernels';
 
-const formats = ['i8', 'i4', 'i8_rows', 'i4_rows'] as const;
+const formats = ['i8', 'i4', 'i8_rows', 'i4_rows', 'i8_exact', 'i4_exact'] as const;
 
 function linear(
   backend: string,
@@ -28,14 +28,14 @@ function rows(x: NativeTensor, first: number, count: number): NativeTensor {
   return f32([count, width], floats(x).subarray(first * width, (first + count) * width));
 }
 
-/** x and its quants of block 32 or of the row: as core/quantize.h says, in float64. */
-function roundTrip(x: Float32Array, width: number, block: number): Float32Array {
+/** x as its quants of block 32 or of the row, `levels` of either sign, have it: as core/quantize.h says, in float64. */
+function roundTrip(x: Float32Array, width: number, block: number, levels: number): Float32Array {
   const result = new Float32Array(x.length);
   for (let row = 0; row < x.length; row += width) {
     for (let at = row; at < row + width; at += block) {
       const part = x.subarray(at, Math.min(at + block, row + width));
       const most = Math.max(...part.map(Math.abs));
-      part.forEach((v, i) => (result[at + i] = most === 0 ? 0 : (Math.round((v / most) * 127) * most) / 127));
+      part.forEach((v, i) => (result[at + i] = most === 0 ? 0 : (Math.round((v / most) * levels) * most) / levels));
     }
   }
   return result;
@@ -116,7 +116,10 @@ test.each(formats)('%s: the reference is within half a quant of each factor', (f
   const [x, w] = [seeded([m, k], 1), seeded([n, k], 2)];
   const found = floats(linear('ref', x, w, format));
   // Activations as they are quantised; what is left is the weights' error, of unit roots a block.
-  const quants = f32([m, k], roundTrip(floats(x), k, format.endsWith('rows') ? k : 32));
+  const quants = f32(
+    [m, k],
+    roundTrip(floats(x), k, format.endsWith('rows') ? k : 32, format.endsWith('exact') ? 127 * 128 : 127),
+  );
   const exact = floats(linear('ref', quants, w, 'f32'));
   let [error, size] = [0, 0];
   found.forEach((v, i) => {
@@ -136,6 +139,29 @@ const grids = {
   // Without its topmost quant: the grid from the smallest to the largest weight would be another.
   'Q4_0 in i4': ['i4', (i: number) => (((i * 7) % 14) - 8) * -0.0458984375],
 } as const;
+
+test.each(['i8_exact', 'i4_exact'] as const)('%s: activations lose what their fifteen bits cannot hold', (format) => {
+  // Weights of 1 and 0 are exact in either format, so that all error is that of activations: half a step of their block's largest, each.
+  const [m, k] = [9, 96];
+  const x = seeded([m, k], 12);
+  const unit = f32(
+    [k, k],
+    Float32Array.from({ length: k * k }, (_, i) => (i % (k + 1) === 0 ? 1 : 0)),
+  );
+  for (const backend of ['ref', ...isas]) {
+    floats(linear(backend, x, unit, format)).forEach((found, i) => {
+      const at = i - (i % 32);
+      const most = Math.max(
+        ...floats(x)
+          .subarray(at, at + 32)
+          .map(Math.abs),
+      );
+      // The grid of zero and one: 127 and 15 steps, whose scales float16 rounds by 2^-11.
+      const bound = (most / (127 * 128)) * 0.5 + Math.abs(floats(x)[i]!) * 2 ** -11 + most * 2 ** -20;
+      expect(Math.abs(found - floats(x)[i]!)).toBeLessThanOrEqual(bound);
+    });
+  }
+});
 
 test.each(Object.entries(grids))('%s: weights keep their values', (_name, [format, value]) => {
   const [n, k] = [4, 64];
