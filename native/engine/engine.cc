@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 
 namespace ocelli {
 namespace {
@@ -126,8 +127,9 @@ void Engine::submit(std::vector<std::shared_ptr<Request>> requests) {
                     std::to_string(queued) + " wait already",
                 "Send it later, or raise maxNumQueuedReqs.");
   }
+  std::set<int32_t> fresh;
   for (const auto& request : requests) {
-    if (known_.count(request->id) != 0)
+    if (known_.count(request->id) != 0 || !fresh.insert(request->id).second)
       throw Error("ERR_REQUEST_ID", "Expected a new request id but " + std::to_string(request->id) + " is in flight");
   }
   for (auto& request : requests) {

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <mutex>
 #include <set>
 #include <thread>
 
@@ -266,7 +267,10 @@ void disposals(const std::shared_ptr<Model>& model, int32_t rounds) {
 }
 
 void refusals(const std::shared_ptr<Model>& model) {
-  auto engine = engine_of(model, 16, [] {});
+  // The engine's thread stops where it tells of its first step: what it was given then is in flight for certain.
+  std::mutex gate;
+  std::unique_lock<std::mutex> shut(gate);
+  auto engine = engine_of(model, 16, [&] { std::lock_guard<std::mutex> pass(gate); });
   auto refused = [&](const std::function<void(Request&)>& spoil) {
     auto r = request(3, 1);
     spoil(*r);
@@ -290,8 +294,12 @@ void refusals(const std::shared_ptr<Model>& model) {
            }
            r.atomic = {{0, 12}};
          }) == "ERR_ENCODER_CACHE");
-  engine->submit({request(3, 1)});
+  EXPECT(test::code_of([&] { engine->submit({request(1, 2), request(1, 2)}); }) == "ERR_REQUEST_ID");
+  auto long_one = request(3, 1);
+  long_one->max_tokens = 12;
+  engine->submit({long_one});
   EXPECT(test::code_of([&] { engine->submit({request(1, 2), request(1, 1)}); }) == "ERR_REQUEST_ID");
+  shut.unlock();
 }
 
 // A fault of the device ends the requests of its step, and nothing else; memory that is lacking is said at the start.
