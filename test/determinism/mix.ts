@@ -19,13 +19,26 @@ export interface Mix {
   number: number;
   subject: Subject;
   /** What results may depend on: the reference runs under it too. */
-  kind: { kvCacheDtype: 'float32' | 'bfloat16'; dtype: 'float32' | 'bfloat16' };
+  kind: {
+    kvCacheDtype: 'float32' | 'bfloat16';
+    dtype: 'float32' | 'bfloat16';
+    quantization: 'none' | 'int8' | 'int4';
+    accuracy: 'fast' | 'balanced';
+  };
   asks: Ask[];
   /** Each wave sends these of the asks, in this order. */
   waves: number[][];
   /** What results may not depend on. `longest` is the most tokens of one request, `features` those of pictures. */
   options(sizes: { longest: number; features: number; kvBytesPerToken: number; maxModelLen: number }): EngineOptions;
 }
+
+const weights = [
+  ...Array.from({ length: 4 }, () => ({ quantization: 'none', accuracy: 'balanced' }) as const),
+  { quantization: 'int8', accuracy: 'fast' },
+  { quantization: 'int8', accuracy: 'balanced' },
+  { quantization: 'int4', accuracy: 'fast' },
+  { quantization: 'int4', accuracy: 'balanced' },
+] as const;
 
 export function drawMix(seed: number, number: number, subjects: readonly Subject[]): Mix {
   const random = new Random(seed, number);
@@ -40,6 +53,7 @@ export function drawMix(seed: number, number: number, subjects: readonly Subject
     kind: {
       kvCacheDtype: random.pick(['float32', 'bfloat16']),
       dtype: subject.name === 'real-width' || random.chance(0.7) ? 'bfloat16' : 'float32',
+      ...random.pick(weights),
     },
     asks,
     waves,
@@ -95,6 +109,9 @@ function drawOptions(
     enablePrefixCaching: random.chance(0.75),
     enableChunkedPrefill: chunked,
     maxNumBatchedTokens: chunked ? Math.max(maxNumSeqs, random.pick([16, 33, 64, 200, 1024])) : maxModelLen,
+    ...(random.chance(0.4)
+      ? { numSpeculativeTokens: random.pick([1, 3, 8]), ngramPromptLookupMax: random.pick([2, 4]) }
+      : {}),
     ...(random.chance(0.7) ? { kvCacheMemoryBytes: Math.ceil(blocks) * blockSize * kvBytesPerToken } : {}),
     // What one step reads together has to fit: where a prompt attends both ways that is every picture of the longest one.
     ...(features > 0 && random.chance(0.4) ? { encoderCacheBytes: features * random.pick([2, 3]) } : {}),

@@ -12,6 +12,8 @@ export interface Met {
   prefixHits: number;
   encoderHits: number;
   preemptions: number;
+  rightGuesses: number;
+  quantized: number;
   aborted: number;
   held: number;
   severalOutputs: number;
@@ -23,6 +25,8 @@ export const nothingMet = (): Met => ({
   prefixHits: 0,
   encoderHits: 0,
   preemptions: 0,
+  rightGuesses: 0,
+  quantized: 0,
   aborted: 0,
   held: 0,
   severalOutputs: 0,
@@ -42,16 +46,22 @@ interface Alone {
   maxModelLen: number;
 }
 
-/** Engines that answer one request at a time, one per model and kind. */
+/** Engines that answer one request at a time, one per model and kind; the oldest go where there are many. */
 export class References {
+  private static readonly most = 24;
   private readonly engines = new Map<string, Promise<LLM>>();
 
   async answer({ subject, kind, asks }: Mix): Promise<Alone> {
-    const key = `${subject.name} ${kind.dtype} ${kind.kvCacheDtype}`;
+    const key = `${subject.name} ${Object.values(kind).join(' ')}`;
     let engine = this.engines.get(key);
     if (!engine) {
       engine = subject.load({ ...kind, threads: 1, enablePrefixCaching: false });
       this.engines.set(key, engine);
+      const [oldest] = this.engines.entries();
+      if (this.engines.size > References.most && oldest) {
+        this.engines.delete(oldest[0]);
+        await (await oldest[1]).dispose();
+      }
     }
     const llm = await engine;
     const outputs: RequestOutput[] = [];
@@ -91,10 +101,12 @@ export async function runMix(mix: Mix, references: References): Promise<MixRepor
       if (output.outputs.length > 1) met.severalOutputs++;
     }
   }
-  const { prefixCacheHits, encoderCacheHits, preemptions, kvBlocksUsed, running, waiting } = await settled(llm);
+  const { prefixCacheHits, encoderCacheHits, preemptions, acceptedTokens, kvBlocksUsed, running, waiting } =
+    await settled(llm);
   if (kvBlocksUsed + running + waiting > 0)
     differences.push(`${kvBlocksUsed} blocks, ${running} running and ${waiting} waiting sequences are left behind`);
   Object.assign(met, { prefixHits: prefixCacheHits, encoderHits: encoderCacheHits, preemptions });
+  Object.assign(met, { rightGuesses: acceptedTokens, quantized: mix.kind.quantization === 'none' ? 0 : 1 });
   await llm.dispose();
   return { differences, options, met };
 }
