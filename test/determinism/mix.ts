@@ -23,7 +23,7 @@ export interface Mix {
     kvCacheDtype: 'float32' | 'bfloat16';
     dtype: 'float32' | 'bfloat16';
     quantization: 'none' | 'int8' | 'int4';
-    accuracy: 'fast' | 'balanced';
+    accuracy: 'fast' | 'balanced' | 'exact';
   };
   asks: Ask[];
   /** Each wave sends these of the asks, in this order. */
@@ -38,6 +38,7 @@ const weights = [
   { quantization: 'int8', accuracy: 'balanced' },
   { quantization: 'int4', accuracy: 'fast' },
   { quantization: 'int4', accuracy: 'balanced' },
+  { quantization: 'int4', accuracy: 'exact' },
 ] as const;
 
 export function drawMix(seed: number, number: number, subjects: readonly Subject[]): Mix {
