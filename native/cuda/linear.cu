@@ -5,30 +5,10 @@
 // by the tensor cores from about 300 rows on (A100: 312 TFLOP/s over 2 TB/s). Any other pair: plain f32 arithmetic,
 // each value widened.
 #ifdef __CUDACC__
-#include "cuda/activation.cuh"
-#include "cuda/mma.cuh"
+#include "cuda/linear.cuh"
 
 namespace ocelli {
 namespace cuda {
-
-// A tile of results from shared memory, [m, n + kResultGap], to y: neighbouring lanes write neighbouring values.
-template <int kM, int kN, int kThreads>
-__device__ void write_results(const float* results, int row0, int column0, int n_total, const Rows& bias, int biased,
-                              int act, const Rows& y, int m_total) {
-#pragma unroll 1  // the activations are long
-  for (int i = threadIdx.x; i < kM * kN / 4; i += kThreads) {
-    const int row = i / (kN / 4), column = i % (kN / 4) * 4;
-    if (row0 + row >= m_total || column0 + column >= n_total) continue;
-    const float4 four = *reinterpret_cast<const float4*>(&results[row * (kN + kResultGap) + column]);
-    float values[4] = {four.x, four.y, four.z, four.w};
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
-      const int n = column0 + column + j;
-      if (n < n_total) values[j] = activate(act, biased ? values[j] + read(bias, n) : values[j]);
-    }
-    write_four(y, offset_of(y, row0 + row), column0 + column, values);
-  }
-}
 
 template <int kFormat, class Tile>
 __device__ void linear_tile(const Rows& x, const uint16_t* w, int n_total, int k_total, const Rows& bias, int biased,
@@ -168,23 +148,19 @@ extern "C" __global__ void __launch_bounds__(kPlainThreads)
 }  // namespace cuda
 }  // namespace ocelli
 #else
-#include "cuda/launch.h"
+#include "cuda/linear.h"
 
 namespace ocelli {
 namespace cuda {
 
-static uint32_t tiles(int count, int tile) { return static_cast<uint32_t>((count + tile - 1) / tile); }
-
 static void run_linear(const OpCall& call) {
+  if (quantized(call.in[1].packed->format)) return run_quantized(call);
   const PackedMatrix& w = *call.in[1].packed;
   const Rows x = rows_of(call.in[0]), y = rows_of(call.out[0]);
-  const bool biased = call.inputs > 2 && call.in[2].present();
-  const Rows bias = biased ? rows_of(call.in[2]) : y;
   const int m = count_of(x), n = static_cast<int>(w.n), k = static_cast<int>(w.k);
-  int act = 0;
-  for (const auto& entry : call.attrs->strings) {
-    if (entry.first == "act") act = activation_code(entry.second);
-  }
+  const bool biased = is_biased(call);
+  const Rows bias = biased ? rows_of(call.in[2]) : y;
+  const int act = activation_of(call);
   const Format format = format_of(plain_dtype(w.format));
   // Tensor cores take chunks of eight values; K that is no multiple of eight is nobody's hidden size.
   if (format == kF32 || format != x.format || !x.vectors || k % 8 != 0) {
@@ -204,8 +180,12 @@ static void run_linear(const OpCall& call) {
   run("linear_bf16_prefill", "linear_f16_prefill", PrefillTile{});
 }
 
+static size_t scratch(const OpCall& call) {
+  return quantized(call.in[1].packed->format) ? scratch_of_quantized(call) : 0;
+}
+
 extern const OpImpl linear;
-const OpImpl linear = {run_linear, nullptr};
+const OpImpl linear = {run_linear, scratch};
 
 }  // namespace cuda
 }  // namespace ocelli

@@ -1,6 +1,7 @@
-// `npm run test:cuda [-- --require] [--update] [NAME...]`: compiles the CUDA kernels and the test kernels to PTX, builds the emulator, and
+// `npm run test:cuda [-- --require] [--update] [--ci] [NAME...]`: compiles the CUDA kernels and the test kernels to PTX, builds the emulator, and
 // runs its tests (all, whole models and the resources of each kernel on each architecture, or those whose names contain a NAME). Needs
-// nvcc and no GPU; whole models (NAME `models`) also the addon, which they build. Without nvcc it says so and ends well, or with --require badly. --update pins the resources anew. --gpu[=LIBRARY]
+// nvcc and no GPU; whole models (NAME `models`) also the addon, which they build. Without nvcc it says so and ends well, or with --require badly. --update pins the resources anew. --ci leaves out
+// whole models, the emulator's own speed and the machine code of each architecture: what takes minutes or an idle machine. --gpu[=LIBRARY]
 // (`npm run gpu-check`) runs the ops on the GPU of a driver instead, libcuda.so.1 or another of its shape.
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -139,9 +140,11 @@ function wholeModels() {
   return runCommand('models', [], [process.execPath, 'out/test/cuda/main.js'], env);
 }
 
-const wanted = (name) => names.length === 0 || names.some((part) => name.includes(part));
+const ci = args.includes('--ci');
+const wanted = (name) =>
+  names.length === 0 ? !(ci && /^(models|speed_test)$/.test(name)) : names.some((part) => name.includes(part));
 /** The tests that launch ops by their host halves, and so run on any driver. */
-const ops = ['attention_test', 'linear_test', 'pictures_test', 'rows_test'].filter(wanted);
+const ops = ['attention_test', 'linear_test', 'linear_quantized_test', 'pictures_test', 'rows_test'].filter(wanted);
 
 if (gpu) {
   const results = ops.map((test) => runTest(test, driver));
@@ -173,7 +176,7 @@ if (wanted('models')) {
   must(process.execPath, ['native/setup.mjs', '--tests']);
   wholeModels();
 }
-if (names.length === 0) {
+if (names.length === 0 && !ci) {
   const update = args.includes('--update');
   const result = await checkResources({ root, out, nvcc, version: must(nvcc, ['--version']), update });
   for (const problem of result.problems) process.stdout.write(`FAILED ${problem}\n`);

@@ -92,12 +92,13 @@ class Bench : public cuda::Queue {
                                              dynamic_shared, arguments.values());
     const Report report = expect_proof(arena.emulated, launch, what_);
     counters.add(report.counters);
+    last = report.counters;
     waste = report.waste_text();
   }
 
   Memory arena;
-  Counters counters;  // nothing on a GPU
-  std::string waste;  // of the last launch
+  Counters counters, last;  // of all launches and of the last; nothing on a GPU
+  std::string waste;        // of the last launch
 
  private:
   std::string what_;
