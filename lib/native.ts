@@ -58,6 +58,8 @@ export interface ModelOptions {
   pairedHeads?: Record<string, number>;
   /** Checkpoint tensor name -> [rows, columns]: stored as such matrices, read transposed. */
   transposed?: Record<string, readonly [rows: number, columns: number]>;
+  /** What adapters add to linear weights, in this order: scale * B A, in float32, before they are packed. */
+  deltas?: { part: string; checkpoint: CheckpointHandle; a: string; b: string; scale: number }[];
   /** Of linear weights. */
   format: WeightFormat;
   /** Of plain tensors that are not taken from the mapping. */

@@ -67,6 +67,15 @@ WeightPlaces to_places(Napi::Object options) {
       places.transposed[key] = to_shape(transposed.Get(key), "transposed." + key);
     }
   }
+  Napi::Value deltas = options.Get("deltas");
+  if (deltas.IsUndefined()) return places;
+  if (!deltas.IsArray()) fail_argument("an array", "deltas", "something else");
+  for (uint32_t i = 0; i < deltas.As<Napi::Array>().Length(); i++) {
+    Napi::Object delta = to_object(deltas.As<Napi::Array>().Get(i), "deltas");
+    places.deltas[to_string(delta.Get("part"), "part")].push_back(
+        {handle_as<Checkpoint>(delta.Get("checkpoint"), HandleKind::kCheckpoint), to_string(delta.Get("a"), "a"),
+         to_string(delta.Get("b"), "b"), static_cast<float>(to_number(delta.Get("scale"), "scale"))});
+  }
   return places;
 }
 
@@ -245,14 +254,13 @@ Napi::Value open_device_at(const Napi::CallbackInfo& info) {
   const int ordinal = static_cast<int>(to_integer(info[1], "ordinal", 0, 999));
   auto opened = std::make_shared<DeviceInfo>();
   return addon(info.Env())
-      .background->submit(
-          [opened, path, ordinal](const std::atomic<bool>&) { *opened = open_device(path, ordinal); },
-          [opened](Napi::Env env) {
-            Napi::Object object = Napi::Object::New(env);
-            object.Set("name", opened->name);
-            object.Set("freeBytes", static_cast<double>(opened->free_bytes));
-            return object;
-          });
+      .background->submit([opened, path, ordinal](const std::atomic<bool>&) { *opened = open_device(path, ordinal); },
+                          [opened](Napi::Env env) {
+                            Napi::Object object = Napi::Object::New(env);
+                            object.Set("name", opened->name);
+                            object.Set("freeBytes", static_cast<double>(opened->free_bytes));
+                            return object;
+                          });
 }
 
 }  // namespace

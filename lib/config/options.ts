@@ -8,6 +8,8 @@ export interface EngineOptions {
   dtype?: 'auto' | 'float32' | 'bfloat16' | 'float16';
   /** The vision tower and projector of a GGUF file; false: none, absent: the one `*mmproj*.gguf` beside it that fits. */
   mmproj?: string | false;
+  /** LoRA adapters (PEFT folders), merged into the weights at load, one after the other. */
+  lora?: string | readonly LoraAdapter[];
   quantization?: 'none' | 'int8' | 'int4' | (string & {});
   accuracy?: 'fast' | 'balanced' | 'exact';
   kvCacheDtype?: 'auto' | 'float32' | 'bfloat16' | 'int8';
@@ -35,6 +37,13 @@ export interface EngineOptions {
   chatTemplate?: string;
   allowedLocalMediaPath?: string;
   allowedMediaDomains?: readonly string[];
+}
+
+export interface LoraAdapter {
+  /** A folder with adapter_config.json and adapter_model.safetensors. */
+  path: string;
+  /** Of what the adapter adds. Default: 1. */
+  scale?: number;
 }
 
 export interface LoadOptions {
@@ -76,6 +85,10 @@ const engineChecks: Record<keyof EngineOptions, Check> = {
   loadFormat: oneOf('auto', 'dummy'),
   dtype: oneOf('auto', 'float32', 'bfloat16', 'float16'),
   mmproj: { expected: 'a path, or false', test: (v) => v === false || (typeof v === 'string' && v !== '') },
+  lora: {
+    expected: 'a path, or a list of { path, scale } with finite scales',
+    test: (v) => (typeof v === 'string' && v !== '') || (Array.isArray(v) && v.every(isLoraAdapter)),
+  },
   quantization: oneOf('none', 'int8', 'int4'),
   accuracy: oneOf('fast', 'balanced', 'exact'),
   kvCacheDtype: oneOf('auto', 'float32', 'bfloat16', 'int8'),
@@ -166,6 +179,12 @@ export function checkOptions<T extends object>(
     checked[name] = value;
   }
   return checked as T;
+}
+
+function isLoraAdapter(value: unknown): boolean {
+  if (!isPlainObject(value)) return false;
+  const { path, scale = 1, ...rest } = value;
+  return typeof path === 'string' && path !== '' && Number.isFinite(scale) && Object.keys(rest).length === 0;
 }
 
 function isPlainObject(value: unknown): value is Record<string, unknown> {

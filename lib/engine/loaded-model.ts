@@ -44,7 +44,7 @@ export async function planModel(model: string | URL, options: EngineOptions & Lo
     const items = await largestItems(native, config, traced, programs);
     const opened =
       config.source.format === 'gguf' && config.options.loadFormat !== 'dummy'
-        ? await openWeights(native, config.source, traced)
+        ? await openWeights(native, config.source, traced, config.options)
         : undefined;
     const plan = planMemory(native, device, config, traced, programs, items, maxMultiModalTokens, opened);
     return { native, device, config, traced, programs, plan, opened };
@@ -70,7 +70,9 @@ export async function loadModel(model: string | URL, options: EngineOptions & Lo
   const dummy = config.options.loadFormat === 'dummy';
   try {
     progress('read', 0, 1);
-    const opened = dummy ? undefined : (planned.opened ?? (await openWeights(native, config.source, traced)));
+    const opened = dummy
+      ? undefined
+      : (planned.opened ?? (await openWeights(native, config.source, traced, config.options)));
     progress('read', 1, 1);
     signal?.throwIfAborted();
     const handle = await native.createModel(
@@ -151,7 +153,7 @@ function abortFlag(signal: AbortSignal): { readonly aborted: boolean } {
 
 /** What this build cannot do is said at load, never passed over. */
 function checkSupported(config: ModelConfig): void {
-  const { quantization = 'none' } = config.options;
+  const { quantization = 'none', loadFormat, lora } = config.options;
   const refuse = (option: string, expected: string, received: unknown, hint: string): never => {
     throw new OcelliError('ERR_UNSUPPORTED', `Expected ${expected} for ${option} but received '${String(received)}'`, {
       hint,
@@ -160,4 +162,6 @@ function checkSupported(config: ModelConfig): void {
   };
   if (quantization !== 'none' && quantization !== 'int8' && quantization !== 'int4')
     refuse('quantization', "'none', 'int8' or 'int4'", quantization, 'Choose one of these.');
+  if (loadFormat === 'dummy' && lora !== undefined)
+    refuse('lora', 'no adapter with random weights', typeof lora, "Use loadFormat: 'auto'.");
 }

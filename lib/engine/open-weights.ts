@@ -1,17 +1,20 @@
 /** A model's checkpoint, opened, and where in it each weight of the programs is. */
 import type { ModelSource } from '../config/model-source';
+import type { EngineOptions } from '../config/options';
 import type { CheckpointHandle, ModelOptions, NativeBinding } from '../native';
 import { resolveWeightNames, type TracedModel } from '../nn';
+import { openAdapters } from './lora';
 
 export interface OpenedWeights {
   checkpoint: CheckpointHandle;
-  places: Required<Pick<ModelOptions, 'names' | 'pairedHeads' | 'transposed'>>;
+  places: Required<Pick<ModelOptions, 'names' | 'pairedHeads' | 'transposed' | 'deltas'>>;
 }
 
 export async function openWeights(
   native: NativeBinding,
   source: ModelSource,
   traced: TracedModel,
+  { lora }: Pick<EngineOptions, 'lora'> = {},
 ): Promise<OpenedWeights> {
   const { files, names: spelled, pairedHeads = {} } = await source.weights();
   const checkpoint = await native.openCheckpoint(files);
@@ -22,5 +25,7 @@ export async function openWeights(
   const transposed = Object.fromEntries(
     Object.entries(traced.transposed).map(([part, matrix]) => [names[part]!, matrix]),
   );
-  return { checkpoint, places: { names, pairedHeads, transposed } };
+  const shapes = new Map(native.checkpointTensors(checkpoint).map((t) => [t.name, t.shape]));
+  const deltas = lora === undefined ? [] : await openAdapters(native, lora, traced, names, shapes);
+  return { checkpoint, places: { names, pairedHeads, transposed, deltas } };
 }

@@ -45,5 +45,5 @@ export {
   traceModel,
 } from './trace';
 export { dumpProgram } from './dump';
-export { type WeightNameRule, resolveWeightNames } from './weight-names';
+export { type WeightNameRule, resolveWeightNames, spellings } from './weight-names';
 export type { ProgramJson } from './program';

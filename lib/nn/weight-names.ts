@@ -27,7 +27,8 @@ export function resolveWeightNames(
   return names;
 }
 
-function spellings(part: string, rules: readonly WeightNameRule[]): string[] {
+/** A parameter's own name, and the others that rules lead to. */
+export function spellings(part: string, rules: readonly WeightNameRule[]): string[] {
   return [
     ...new Set([
       part,

@@ -99,8 +99,23 @@ void check_sources(const Slot& slot) {
   }
 }
 
-// Rows [row, row + count) of one part.
-void read_part(const WeightSource& source, int64_t width, int64_t row, int64_t count, DType dtype, char* out) {
+// Adds rows [row, row + count) of scale * B A to out [count, width]: in float32, over the rank in ascending order.
+void add_delta(const DeltaSource& delta, int64_t width, int64_t row, int64_t count, float* out) {
+  const int64_t rank = delta.a->shape[0];
+  std::vector<float> a(static_cast<size_t>(rank * width)), b(static_cast<size_t>(count * rank)), sum(width);
+  read_elements(*delta.a, 0, rank * width, DType::kF32, a.data());
+  read_elements(*delta.b, row * rank, count * rank, DType::kF32, b.data());
+  for (int64_t i = 0; i < count; i++) {
+    std::fill(sum.begin(), sum.end(), 0.f);
+    for (int64_t r = 0; r < rank; r++) {
+      for (int64_t j = 0; j < width; j++) sum[j] += b[i * rank + r] * a[r * width + j];
+    }
+    for (int64_t j = 0; j < width; j++) out[i * width + j] += delta.scale * sum[j];
+  }
+}
+
+// Rows [row, row + count) of one part as they are stored.
+void read_stored(const WeightSource& source, int64_t width, int64_t row, int64_t count, DType dtype, char* out) {
   const CheckpointTensor& tensor = *source.tensor;
   if (!source.transposed.empty()) {
     int64_t rows = source.transposed[0], columns = source.transposed[1];
@@ -122,10 +137,49 @@ void read_part(const WeightSource& source, int64_t width, int64_t row, int64_t c
   }
 }
 
+// The same with what is added to them.
+void read_part(const WeightSource& source, int64_t width, int64_t row, int64_t count, DType dtype, char* out) {
+  if (source.deltas.empty()) {
+    read_stored(source, width, row, count, dtype, out);
+    return;
+  }
+  std::vector<float> rows(static_cast<size_t>(count * width));
+  read_stored(source, width, row, count, DType::kF32, reinterpret_cast<char*>(rows.data()));
+  for (const DeltaSource& delta : source.deltas) add_delta(delta, width, row, count, rows.data());
+  for (int64_t i = 0; i < count * width; i++) write_element(out, dtype, i, rows[i]);
+}
+
+// One half of a delta: a plain matrix of the file.
+const CheckpointTensor* delta_half(const WeightDelta& delta, const std::string& name) {
+  const CheckpointTensor* tensor = delta.checkpoint->find(name);
+  const bool floats = tensor != nullptr && tensor->plain() &&
+                      (tensor->dtype == DType::kF32 || tensor->dtype == DType::kBF16 || tensor->dtype == DType::kF16);
+  if (floats && tensor->shape.size() == 2) return tensor;
+  throw Error("ERR_LORA", "Expected a matrix of f32, bf16 or f16 for the adapter's tensor '" + name +
+                              "' but received " + (tensor == nullptr ? "none" : tensor->stored));
+}
+
+std::vector<DeltaSource> deltas_of(const Slot& slot, const std::string& part, const CheckpointTensor& tensor,
+                                   const WeightPlaces& places) {
+  std::vector<DeltaSource> sources;
+  auto found = places.deltas.find(part);
+  if (found == places.deltas.end()) return sources;
+  for (const WeightDelta& delta : found->second) {
+    const DeltaSource source{delta_half(delta, delta.a), delta_half(delta, delta.b), delta.scale};
+    const std::vector<int64_t>&a = source.a->shape, &b = source.b->shape;
+    if (!slot.linear || tensor.shape.empty() || a[1] != slot.width() || b[0] != tensor.shape[0] || a[0] != b[1]) {
+      throw Error("ERR_LORA", "Expected halves [r, " + std::to_string(slot.width()) + "] and [rows, r] for '" + part +
+                                  "' but received " + describe_sizes(a) + " and " + describe_sizes(b));
+    }
+    sources.push_back(source);
+  }
+  return sources;
+}
+
 }  // namespace
 
 bool WeightSource::direct() const {
-  return tensor->plain() && paired_heads == 0 && transposed.empty() &&
+  return tensor->plain() && paired_heads == 0 && transposed.empty() && deltas.empty() &&
          reinterpret_cast<uintptr_t>(tensor->data) % static_cast<uintptr_t>(size_of(tensor->dtype)) == 0;
 }
 
@@ -169,7 +223,8 @@ void find_sources(const Checkpoint& checkpoint, const WeightPlaces& places, Inve
       if (tensor != nullptr) {
         auto transposed = places.transposed.find(name);
         slot->sources.push_back({tensor, paired == places.paired_heads.end() ? 0 : paired->second,
-                                 transposed == places.transposed.end() ? std::vector<int64_t>() : transposed->second});
+                                 transposed == places.transposed.end() ? std::vector<int64_t>() : transposed->second,
+                                 deltas_of(*slot, part, *tensor, places)});
       } else if (count++ == 0) {
         missing = "Expected tensor '" + name + "' in the checkpoint for weight '" + slot->name + "' but received none";
       }
@@ -186,7 +241,8 @@ void find_sources(const Checkpoint& checkpoint, const WeightPlaces& places, Inve
 
 DType stored_dtype(const Slot& slot, DType other) {
   for (const WeightSource& source : slot.sources) {
-    if (!source.tensor->plain() || source.tensor->dtype != slot.sources[0].tensor->dtype) return other;
+    if (!source.tensor->plain() || !source.deltas.empty() || source.tensor->dtype != slot.sources[0].tensor->dtype)
+      return other;
   }
   return slot.sources.empty() ? other : slot.sources[0].tensor->dtype;
 }

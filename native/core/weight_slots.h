@@ -11,6 +11,13 @@
 
 namespace ocelli {
 
+// What a low-rank adapter adds to a weight [n, k]: scale * B A, of the tensors b [n, r] and a [r, k] of its own file.
+struct WeightDelta {
+  std::shared_ptr<Checkpoint> checkpoint;
+  std::string a, b;
+  float scale = 1;
+};
+
 // Where a model's weights are in a checkpoint.
 struct WeightPlaces {
   std::map<std::string, std::string> names;  // part name -> checkpoint name
@@ -19,12 +26,21 @@ struct WeightPlaces {
   std::map<std::string, int64_t> paired_heads;
   // Checkpoint name -> [rows, columns]: stored as matrices of that shape, one after the other, and read transposed.
   std::map<std::string, std::vector<int64_t>> transposed;
+  // Part name -> what is added to it, one after the other.
+  std::map<std::string, std::vector<WeightDelta>> deltas;
+};
+
+struct DeltaSource {
+  const CheckpointTensor* a;
+  const CheckpointTensor* b;
+  float scale;
 };
 
 struct WeightSource {
   const CheckpointTensor* tensor = nullptr;
   int64_t paired_heads = 0;         // 0: rows lie as they are read
   std::vector<int64_t> transposed;  // empty: elements too
+  std::vector<DeltaSource> deltas = {};
 
   // The file's bytes are the rows themselves, at an address that `dtype` allows.
   bool direct() const;
@@ -68,7 +84,7 @@ struct Inventory {
 Inventory take_inventory(const std::vector<const Program*>& programs);
 // ERR_WEIGHT_MISSING, ERR_WEIGHT_DTYPE, ERR_WEIGHT_SHAPE.
 void find_sources(const Checkpoint& checkpoint, const WeightPlaces& places, Inventory* inventory);
-// The type that all parts are stored in; `other` where they differ or come in blocks.
+// The type that all parts are stored in; `other` where they differ, come in blocks, or have something added.
 DType stored_dtype(const Slot& slot, DType other);
 // Rows [row, row + count) of all parts joined, written as `dtype`.
 void read_rows(const Slot& slot, uint64_t seed, int64_t row, int64_t count, DType dtype, void* out);

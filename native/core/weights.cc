@@ -99,6 +99,7 @@ std::string mebibytes(uint64_t bytes) { return std::to_string(bytes >> 20) + " M
 
 struct Weights::State {
   std::shared_ptr<Checkpoint> checkpoint;
+  std::vector<std::shared_ptr<Checkpoint>> adapters;
   Inventory inventory;
   Allocation arena;   // where the backend's tensors lie
   Allocation filled;  // of the host, as large: where slots are filled on their way to another memory
@@ -180,6 +181,11 @@ struct Weights::State {
     for (const WeightSource& source : slot.sources) checkpoint->release_pages(*source.tensor);
   }
 
+  void verify_sizes() const {
+    if (checkpoint != nullptr) checkpoint->verify_sizes();
+    for (const auto& adapter : adapters) adapter->verify_sizes();
+  }
+
   void fill(const Backend* backend, const WeightOptions& options, Pool& pool, const Progress& progress) {
     std::vector<Task> all = tasks();
     uint64_t total = 0;
@@ -195,7 +201,7 @@ struct Weights::State {
       size_t last = first;
       uint64_t batch = 0;
       while (last < all.size() && batch < kBatchBytes) batch += all[last++].bytes;
-      if (checkpoint != nullptr) checkpoint->verify_sizes();
+      verify_sizes();
       pool.parallel_for(static_cast<int64_t>(last - first),
                         [&](int64_t i, int) { execute(all[first + i], backend, options.seed); });
       for (size_t i = first; i < last; i++) {
@@ -207,7 +213,7 @@ struct Weights::State {
       first = last;
       report();
     }
-    if (checkpoint != nullptr) checkpoint->verify_sizes();
+    verify_sizes();
   }
 };
 
@@ -226,6 +232,9 @@ std::unique_ptr<Weights> Weights::load(const std::vector<const Program*>& progra
   if (!options.dummy) {
     state.checkpoint = std::move(checkpoint);
     find_sources(*state.checkpoint, places, &state.inventory);
+    for (const auto& [part, deltas] : places.deltas) {
+      for (const WeightDelta& delta : deltas) state.adapters.push_back(delta.checkpoint);
+    }
   }
   state.allocate(memory_of(*backend), lay_out(&state.inventory, backend, options));
   state.make_operands();
