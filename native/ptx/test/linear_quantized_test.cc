@@ -45,12 +45,13 @@ float largest_of(const float* x, int64_t count) {
 // One result as every kernel must make it: blocks in ascending order, each exact, one multiply-add in f32 (and one for
 // `least`).
 float chain(const float* x, const QuantBlock* w, WeightFormat format, int64_t k) {
-  const ActivationScale whole = activation_scale(largest_of(x, k));
+  const ActivationScale whole = activation_scale(largest_of(x, k), activations_of(format));
   float sum = 0;
   for (int64_t b = 0; b < quant_blocks(k); b++) {
     const int64_t count = std::min(kQuantBlock, k - b * kQuantBlock);
     const float* from = x + b * kQuantBlock;
-    const ActivationScale scale = is_rows(format) ? whole : activation_scale(largest_of(from, count));
+    const ActivationScale scale =
+        is_rows(format) ? whole : activation_scale(largest_of(from, count), activations_of(format));
     int32_t products = 0, quants = 0;
     for (int64_t i = 0; i < count && !std::isnan(scale.scale); i++) {
       const int32_t q = static_cast<int32_t>(round_to_integer(from[i] * scale.inverse));
