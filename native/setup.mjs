@@ -132,12 +132,12 @@ try {
       '-T',
       'ocelli',
       '--CDCMAKE_BUILD_PARALLEL_LEVEL=2',
-      '--CDOCELLI_NATIVE_TESTS=ON',
     ]);
     run('compiling TypeScript', node, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.json']);
     removeOrphans(join(root, 'dist'), join(root, 'lib'));
     if (withTests) {
       // It links what the addon is made of; test/engine runs it.
+      run('configuring the replay of traces', 'cmake', ['-DOCELLI_NATIVE_TESTS=ON', 'out/native']);
       run('building the replay of traces', 'cmake', ['--build', 'out/native', '--target', 'scheduler_test']);
       run('compiling the tests', node, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.test.json']);
       removeOrphans(join(out, 'test'), join(root, 'test'));
