@@ -13,6 +13,8 @@ interface Flag<Name> {
 
 const engineFlags: readonly Flag<keyof EngineOptions>[] = [
   { name: 'dtype', value: 'NAME', help: 'auto, float32, bfloat16 or float16' },
+  { name: 'architecture', value: 'NAME', help: "a model class in place of config.json's, such as Qwen2ForCausalLM" },
+  { name: 'lora', value: 'FOLDER', help: 'a LoRA adapter that is added to the weights' },
   { name: 'loadFormat', value: 'NAME', help: 'auto, or dummy: random weights of the right shapes' },
   { name: 'kvCacheDtype', value: 'NAME', help: 'auto, float32 or bfloat16' },
   { name: 'device', value: 'NAME', help: 'auto, cpu, cuda or cuda:<number>' },

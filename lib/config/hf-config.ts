@@ -29,12 +29,9 @@ export function completeConfig(raw: JsonObject): JsonObject {
     // transformers 5 renamed it.
     if (raw.image_token_id !== undefined) config.image_token_index = raw.image_token_id;
   }
-  if (raw.text_config !== undefined || parts.text !== undefined) {
-    const text = parts.flatText && raw.text_config === undefined ? flatText(raw) : partOf(raw, 'text_config');
-    config.text_config = completeText({ model_type: parts.text, ...inherited(raw), ...text }, 'text_config.');
-  } else {
-    Object.assign(config, completeText(raw, ''));
-  }
+  const text = completeTextPart(raw);
+  if (text) config.text_config = text;
+  else Object.assign(config, completeText(raw, ''));
   if (raw.vision_config !== undefined || parts.vision !== undefined) {
     const absent = raw.vision_config === undefined || raw.vision_config === null;
     config.vision_config = completeVision(
@@ -49,6 +46,14 @@ export function completeConfig(raw: JsonObject): JsonObject {
   }
   if (parts.text !== undefined) checkComposite(config);
   return deepFreeze(config);
+}
+
+/** The configuration of a multimodal model's language model, as of a model of its own; undefined for a text model. */
+export function completeTextPart(raw: JsonObject): JsonObject | undefined {
+  const parts = partsOf(raw.model_type as string);
+  if (raw.text_config === undefined && parts.text === undefined) return undefined;
+  const own = parts.flatText && raw.text_config === undefined ? flatText(raw) : partOf(raw, 'text_config');
+  return deepFreeze(completeText({ model_type: parts.text, ...inherited(raw), ...own }, 'text_config.'));
 }
 
 /** The part that the language model is built from: text_config, or the configuration itself. */

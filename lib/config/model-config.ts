@@ -1,6 +1,6 @@
 import { OcelliError } from '../errors';
 import { readGenerationConfig, type GenerationConfig } from './generation-config';
-import { checkProcessor, completeConfig, configError, textConfigOf } from './hf-config';
+import { checkProcessor, completeConfig, completeTextPart, configError, textConfigOf } from './hf-config';
 import { isObject, type JsonObject } from './json-file';
 import type { ModelClass, MultiModalConfig, RegistryModelConfig } from './model-class';
 import { openModelSource, type ModelSource } from './model-source';
@@ -126,19 +126,22 @@ export class ModelConfig implements RegistryModelConfig {
         'ERR_UNKNOWN_ARCHITECTURE',
         'Expected the registry of models to be loaded; import ocelli, not its parts',
       );
-    const resolved = await resolver(architectures as string[], raw);
+    const chosen = engine.architecture;
+    const resolved = await resolver(chosen === undefined ? (architectures as string[]) : [chosen], raw);
     const [generation, preprocessorConfig, processorConfig] = await Promise.all(
       ['generation_config.json', 'preprocessor_config.json', 'processor_config.json'].map((f) => source.json(f)),
     );
     signal?.throwIfAborted();
-    const hfConfig = completeConfig(raw);
-    checkProcessor(hfConfig, preprocessorConfig);
+    // A text class that was asked for takes the language model of a multimodal checkpoint; the rest of it is not looked at.
+    const textPart = chosen !== undefined && !resolved.supportsMultiModal ? completeTextPart(raw) : undefined;
+    const hfConfig = textPart ?? completeConfig(raw);
+    if (!textPart) checkProcessor(hfConfig, preprocessorConfig);
     return new ModelConfig({
       name,
       source,
       options: engine,
       hfConfig,
-      generationConfig: readGenerationConfig(generation, hfConfig, textConfigOf(hfConfig)),
+      generationConfig: readGenerationConfig(generation, textPart ? raw : hfConfig, textConfigOf(hfConfig)),
       preprocessorConfig,
       processorConfig,
       architectures: architectures as string[],

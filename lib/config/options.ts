@@ -6,6 +6,8 @@ export interface EngineOptions {
   /** 'dummy': random weights of the configuration's shapes. */
   loadFormat?: 'auto' | 'dummy';
   dtype?: 'auto' | 'float32' | 'bfloat16' | 'float16';
+  /** A class in place of the one that config.json names; a text class takes the language model of a multimodal checkpoint alone. */
+  architecture?: string;
   /** The vision tower and projector of a GGUF file; false: none, absent: the one `*mmproj*.gguf` beside it that fits. */
   mmproj?: string | false;
   /** LoRA adapters (PEFT folders), merged into the weights at load, one after the other. */
@@ -84,6 +86,7 @@ const powerOfTwo: Check = {
 const engineChecks: Record<keyof EngineOptions, Check> = {
   loadFormat: oneOf('auto', 'dummy'),
   dtype: oneOf('auto', 'float32', 'bfloat16', 'float16'),
+  architecture: filledString,
   mmproj: { expected: 'a path, or false', test: (v) => v === false || (typeof v === 'string' && v !== '') },
   lora: {
     expected: 'a path, or a list of { path, scale } with finite scales',

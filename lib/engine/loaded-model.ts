@@ -36,9 +36,9 @@ export async function planModel(model: string | URL, options: EngineOptions & Lo
   checkSupported(config);
   const native = loadNative();
   const device = await chooseDevice(native, config.options.device);
-  const traced = traceModel(config.modelClass as never, config.hfConfig);
-  const programs = programTexts(traced);
   MULTIMODAL_REGISTRY.initMmLimitsPerPrompt(config);
+  const traced = tracedWithin(config);
+  const programs = programTexts(traced);
   const maxMultiModalTokens = config.multimodalConfig ? MULTIMODAL_REGISTRY.getMaxMultimodalTokens(config) : 0;
   try {
     const items = await largestItems(native, config, traced, programs);
@@ -95,6 +95,13 @@ export async function loadModel(model: string | URL, options: EngineOptions & Lo
     signal?.throwIfAborted();
     throw nativeError(e);
   }
+}
+
+/** The model without encoders of which no item may come: their weights are not loaded, and no memory is planned for them. */
+function tracedWithin(config: ModelConfig): TracedModel {
+  const traced = traceModel(config.modelClass as never, config.hfConfig);
+  const limits = MULTIMODAL_REGISTRY.getMmLimitsPerPrompt(config);
+  return { ...traced, encoders: traced.encoders.filter(({ modality }) => limits[modality] !== 0) };
 }
 
 /** How many rows an encoder gives: asked of the loaded program, and remembered by its sizes. */

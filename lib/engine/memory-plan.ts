@@ -96,19 +96,21 @@ export function planMemory(
     dummy: options.loadFormat === 'dummy',
     ...opened?.places,
   });
+  // A model that takes pictures may be loaded for text alone.
+  const featureBytes = traced.encoders.length === 0 ? 0 : traced.featureWidth * 4;
   const rows: Record<string, number> = {
     T: maxNumBatchedTokens,
     S: logitRows(maxNumSeqs, maxNumBatchedTokens),
-    F: maxNumBatchedTokens,
+    F: featureBytes === 0 ? 0 : maxNumBatchedTokens,
   };
   const peakActivations = native.programPeak(programs[0]!, backend, rows, threads);
   const encoderActivations = Math.max(
     0,
     ...items.map((item) => native.programPeak(programs[item.program]!, backend, item.symbols, threads)),
   );
-  const itemBytes = maxMultiModalTokens * traced.featureWidth * 4;
+  const itemBytes = maxMultiModalTokens * featureBytes;
   const encoderCache =
-    traced.featureWidth === 0 ? 0 : (options.encoderCacheBytes ?? Math.max(minimumEncoderCache, 2 * itemBytes));
+    featureBytes === 0 ? 0 : (options.encoderCacheBytes ?? Math.max(minimumEncoderCache, 2 * itemBytes));
 
   const kvBytes = kvDtype(config) === 'f32' ? 4 : 2;
   const kvBytesPerToken = traced.kvLayers * traced.kvHeads * (traced.headDimK + traced.headDimV) * kvBytes;
@@ -117,7 +119,7 @@ export function planMemory(
     ? Math.floor(gpu.freeBytes * (options.gpuMemoryUtilization ?? defaultGpuMemoryUtilization))
     : native.info().memory.available;
   // A step's features are gathered where the model runs.
-  const stepFeatures = gpu ? maxNumBatchedTokens * traced.featureWidth * 4 : 0;
+  const stepFeatures = gpu ? maxNumBatchedTokens * featureBytes : 0;
   const fixed = weights + peakActivations + encoderActivations + encoderCache + stepFeatures;
   const wanted = Math.ceil(maxModelLen / blockSize) * maxNumSeqs;
   const room = options.kvCacheMemoryBytes ?? Math.min((gpu ? 1 : kvShare) * limit, limit - fixed);

@@ -17,7 +17,21 @@ import {
   type RopeScaling,
   type RotaryOptions,
   type Value,
+  type WeightNameRule,
 } from '../nn';
+
+/**
+ * How a checkpoint may name a language model's parameters: as a base model, saved without the head and its prefix, or as the part of a
+ * multimodal model, in every generation of these.
+ */
+export const decoderWeightNames: readonly WeightNameRule[] = [
+  ['model.', ''],
+  ['', 'language_model.'],
+  ['model.', 'model.language_model.'],
+  ['model.', 'model.text_model.'],
+  ['model.', 'language_model.'],
+  ['lm_head.', 'model.lm_head.'],
+];
 
 /** Fields of config.json (or text_config) as lib/config completes them. */
 export interface DecoderConfig {

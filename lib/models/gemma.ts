@@ -13,7 +13,7 @@ import {
   type Value,
   type WeightNameRule,
 } from '../nn';
-import { DecoderAttention, DecoderMLP, type AttentionTraits, type DecoderConfig } from './decoder';
+import { DecoderAttention, DecoderMLP, decoderWeightNames, type AttentionTraits, type DecoderConfig } from './decoder';
 
 export interface GemmaConfig extends DecoderConfig {
   hidden_activation?: string | null;
@@ -115,7 +115,7 @@ export class GemmaModel extends Module {
 }
 
 export class GemmaForCausalLM extends Module {
-  static readonly weightNames: readonly WeightNameRule[] = [['model.', '']];
+  static readonly weightNames: readonly WeightNameRule[] = decoderWeightNames;
 
   readonly model: GemmaModel;
   readonly lm_head: Linear;

@@ -11,7 +11,7 @@ import {
   type Value,
   type WeightNameRule,
 } from '../nn';
-import { DecoderAttention, DecoderMLP, type AttentionTraits, type DecoderConfig } from './decoder';
+import { DecoderAttention, DecoderMLP, decoderWeightNames, type AttentionTraits, type DecoderConfig } from './decoder';
 
 export interface LlamaConfig extends DecoderConfig {
   partial_rotary_factor?: number;
@@ -124,8 +124,7 @@ export class LlamaModel extends Module {
 }
 
 export class LlamaForCausalLM extends Module {
-  /** Base models are saved without the head and its prefix. */
-  static readonly weightNames: readonly WeightNameRule[] = [['model.', '']];
+  static readonly weightNames: readonly WeightNameRule[] = decoderWeightNames;
 
   readonly model: LlamaModel;
   readonly lm_head: Linear;

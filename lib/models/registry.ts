@@ -164,12 +164,16 @@ export async function resolveModelClass(
     return { architecture, modelClass, supportsMultiModal: supportsMultiModal(modelClass) };
   }
   const nearest = nearestName(architectures[0] ?? '', models.keys());
+  const { text_config: text } = config;
   throw new OcelliError(
     'ERR_UNKNOWN_ARCHITECTURE',
-    `Expected one of ${knownArchitectures().join(', ')} for architectures in config.json but received ${architectures.join(', ')}`,
+    `Expected one of ${knownArchitectures().join(', ')} for the architecture but received ${architectures.join(', ')}`,
     {
       hint:
         (nearest ? `The nearest name is ${nearest}: if the model is of that form, write it into config.json. ` : '') +
+        (text === undefined
+          ? ''
+          : "Its language model alone runs with the option architecture, such as 'LlamaForCausalLM', if that is of a known form. ") +
         'A model of your own is added with registerModel(architecture, modelClass).',
       details: { architectures: [...architectures], known: knownArchitectures(), ...(nearest ? { nearest } : {}) },
     },

@@ -286,6 +286,10 @@ Tokens are those of features, for one picture of 1024 x 768 and for the most exp
 |-|-|-|-|-|-|-|
 ${rows.join('\n')}
 
+For text alone a checkpoint of this table can be loaded without its tower: with \`limitMmPerPrompt\` of 0 for each modality its
+class leaves it out, and a class of the next table, named by the option \`architecture\`, takes the language model alone, also
+of a multimodal checkpoint that is not here. Both give the bits of the whole model.
+
 ## Text
 
 | Family | Architectures | Golden test | Not run here |
