@@ -1,18 +1,58 @@
 // y [M, N] = act(x [M, K] w^T + bias), w packed as rows of a multiple of 64 columns, zeros behind K.
 //
-// 16-bit x and w of one format: tensor cores (Ampere's mma.sync, which runs on everything since). Per tile and slice of
-// 64 columns: 2 * 64 * (m + n) bytes in, m * n / 32 mma. Bound by memory at few rows (w passes once: 2 N K bytes) and
-// by the tensor cores from about 300 rows on (A100: 312 TFLOP/s over 2 TB/s). Any other pair: plain f32 arithmetic,
-// each value widened.
+// w of bf16 or f16: tensor cores (Ampere's mma.sync, which runs on everything since), after x was rounded to w's
+// format, into scratch, where it has another. Per tile and slice of 64 columns: 2 * 64 * (m + n) bytes in, m * n / 32
+// mma. Bound by memory at few rows (w passes once: 2 N K bytes) and by the tensor cores from about 300 rows on (A100:
+// 312 TFLOP/s over 2 TB/s). w of f32: plain f32 arithmetic, each value of x widened.
 #ifdef __CUDACC__
 #include "cuda/linear.cuh"
 
 namespace ocelli {
 namespace cuda {
 
+// The scale of a row in f16, a power of two: its largest value becomes one in [2^14, 2^15), so that none overflows and
+// only what is less than 2^-28 of it loses bits by being small (rows below 2^-112 have a smaller factor). x: what values are multiplied by, y: what sums are.
+__device__ inline float2 row_scale(float largest) {
+  const int shift = min(14 + 127 - (__float_as_int(largest) >> 23), 126);  // -114 for what is not finite
+  return make_float2(__int_as_float((127 + shift) << 23), __int_as_float((127 - shift) << 23));
+}
+
+// Rows of x in the format and to the width of `to`, zeros behind x's end, and in scales [m], where there are any, what
+// their sums are multiplied by. Block: a row.
+extern "C" __global__ void __launch_bounds__(kElementThreads) round_rows(Rows x, Rows to, float* scales) {
+  __shared__ float parts[kElementThreads / 32];
+  const int row = blockIdx.x;
+  const long long begin = offset_of(x, row);
+  float factor = 1;
+  if (scales != nullptr) {
+    float largest = 0;
+    for (int column = threadIdx.x * kRun; column < x.width; column += kElementThreads * kRun) {
+      float values[kRun];
+      read_run(x, begin, column, values);
+#pragma unroll
+      for (int i = 0; i < kRun; i++) largest = fmaxf(largest, fabsf(values[i]));
+    }
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, step));
+    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = largest;
+    __syncthreads();
+    for (int warp = 0; warp < kElementThreads / 32; warp++) largest = fmaxf(largest, parts[warp]);
+    const float2 scale = row_scale(largest);
+    factor = scale.x;
+    if (threadIdx.x == 0) scales[row] = scale.y;
+  }
+  for (int column = threadIdx.x * kRun; column < to.width; column += kElementThreads * kRun) {
+    float values[kRun];
+    read_run(x, begin, column, values);
+#pragma unroll
+    for (int i = 0; i < kRun; i++) values[i] *= factor;
+    write_run(to, offset_of(to, row), column, values);
+  }
+}
+
 template <int kFormat, class Tile>
-__device__ void linear_tile(const Rows& x, const uint16_t* w, int n_total, int k_total, const Rows& bias, int biased,
-                            int act, const Rows& y, int m_total) {
+__device__ void linear_tile(const Rows& x, const float* scales, const uint16_t* w, int n_total, int k_total,
+                            const Rows& bias, int biased, int act, const Rows& y, int m_total) {
   constexpr int kM = Tile::kM, kN = Tile::kN, kThreads = Tile::kThreads;
   constexpr int kPartM = kM / Tile::kWarpsM / 16, kPartN = kN / Tile::kWarpsN / 8;  // of a warp, in fragments
   extern __shared__ __align__(128) unsigned char shared[];
@@ -75,21 +115,27 @@ __device__ void linear_tile(const Rows& x, const uint16_t* w, int n_total, int k
   const float* results = reinterpret_cast<const float*>(shared);
 #pragma unroll
   for (int i = 0; i < kPartM; i++) {
+    const int row = warp_row + i * 16 + lane / 4;
+    float scale[2] = {1, 1};
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      if (scales != nullptr && row0 + row + half * 8 < m_total) scale[half] = scales[row0 + row + half * 8];
+    }
 #pragma unroll
     for (int j = 0; j < kPartN; j++) {
-      const int row = warp_row + i * 16 + lane / 4, column = warp_column + j * 8 + lane % 4 * 2;
-      store_pair(base + (row * kStride + column) * 4, sums[i][j][0], sums[i][j][1]);
-      store_pair(base + ((row + 8) * kStride + column) * 4, sums[i][j][2], sums[i][j][3]);
+      const int column = warp_column + j * 8 + lane % 4 * 2;
+      store_pair(base + (row * kStride + column) * 4, sums[i][j][0] * scale[0], sums[i][j][1] * scale[0]);
+      store_pair(base + ((row + 8) * kStride + column) * 4, sums[i][j][2] * scale[1], sums[i][j][3] * scale[1]);
     }
   }
   __syncthreads();
   write_results<kM, kN, kThreads>(results, row0, column0, n_total, bias, biased, act, y, m_total);
 }
 
-#define OCELLI_LINEAR(name, format, Tile)                                                            \
-  extern "C" __global__ void __launch_bounds__(Tile::kThreads)                                       \
-      name(Rows x, const uint16_t* w, int n, int k, Rows bias, int biased, int act, Rows y, int m) { \
-    linear_tile<format, Tile>(x, w, n, k, bias, biased, act, y, m);                                  \
+#define OCELLI_LINEAR(name, format, Tile)                                                                            \
+  extern "C" __global__ void __launch_bounds__(Tile::kThreads) name(                                                 \
+      Rows x, const float* scales, const uint16_t* w, int n, int k, Rows bias, int biased, int act, Rows y, int m) { \
+    linear_tile<format, Tile>(x, scales, w, n, k, bias, biased, act, y, m);                                          \
   }
 OCELLI_LINEAR(linear_bf16_decode, kBF16, DecodeTile)
 OCELLI_LINEAR(linear_bf16_middle, kBF16, MiddleTile)
@@ -98,7 +144,7 @@ OCELLI_LINEAR(linear_f16_decode, kF16, DecodeTile)
 OCELLI_LINEAR(linear_f16_middle, kF16, MiddleTile)
 OCELLI_LINEAR(linear_f16_prefill, kF16, PrefillTile)
 
-// Any x and w in f32: one chain of fmaf over k per result. The tiles are kept transposed, [k][row], with rows 66 words
+// Any x, and w of f32: one chain of fmaf over k per result. The tiles are kept transposed, [k][row], with rows 66 words
 // apart: then the stores of 8 rows x 4 columns and the reads of pairs both hit every bank once.
 extern "C" __global__ void __launch_bounds__(kPlainThreads)
     linear_plain(Rows x, Rows w, int n_total, Rows bias, int biased, int act, Rows y, int m_total) {
@@ -153,6 +199,10 @@ extern "C" __global__ void __launch_bounds__(kPlainThreads)
 namespace ocelli {
 namespace cuda {
 
+// Rows of x as tensor cores take them, in scratch.
+constexpr int rounded_width(int64_t k) { return static_cast<int>((k + kRun - 1) / kRun * kRun); }
+constexpr int64_t rounded_bytes(int64_t m, int64_t k) { return m * rounded_width(k) * 2; }
+
 static void run_linear(const OpCall& call) {
   if (quantized(call.in[1].packed->format)) return run_quantized(call);
   const PackedMatrix& w = *call.in[1].packed;
@@ -162,26 +212,39 @@ static void run_linear(const OpCall& call) {
   const Rows bias = biased ? rows_of(call.in[2]) : y;
   const int act = activation_of(call);
   const Format format = format_of(plain_dtype(w.format));
-  // Tensor cores take chunks of eight values; K that is no multiple of eight is nobody's hidden size.
-  if (format == kF32 || format != x.format || !x.vectors || k % 8 != 0) {
-    const long long stride = packed_width(k);
-    const Rows rows{w.data, format, k, {1, 1, n}, 1, {0, 0, stride}};
+  if (format == kF32) {
+    const Rows rows{w.data, format, k, {1, 1, n}, 1, {0, 0, packed_width(k)}};
     launch("linear", "linear_plain", {tiles(n, kPlainTile), tiles(m, kPlainTile)}, {kPlainThreads}, 0, x, rows, n, bias,
            biased ? 1 : 0, act, y, m);
     return;
   }
+  // Tensor cores take whole runs of w's format.
+  Rows rounded = x;
+  float* scales = nullptr;
+  if (x.format != format || !x.vectors || k % kRun != 0) {
+    const int width = rounded_width(k);
+    rounded = {call.scratch, format, width, {1, 1, m}, 1, {0, 0, width}};
+    if (format == kF16 && x.format != kF16)
+      scales = reinterpret_cast<float*>(static_cast<uint8_t*>(call.scratch) + rounded_bytes(m, k));
+    launch("linear", "round_rows", {static_cast<uint32_t>(m)}, {kElementThreads}, 0, x, rounded, scales);
+  }
   const auto run = [&](const char* bf16, const char* f16, auto tile) {
     using Tile = decltype(tile);
     launch("linear", format == kBF16 ? bf16 : f16, {tiles(n, Tile::kN), tiles(m, Tile::kM)}, {Tile::kThreads},
-           Tile::kSharedBytes, x, w.data, n, k, bias, biased ? 1 : 0, act, y, m);
+           Tile::kSharedBytes, rounded, scales, w.data, n, rounded.width, bias, biased ? 1 : 0, act, y, m);
   };
   if (m <= DecodeTile::kM) return run("linear_bf16_decode", "linear_f16_decode", DecodeTile{});
   if (m <= kMiddleRows) return run("linear_bf16_middle", "linear_f16_middle", MiddleTile{});
   run("linear_bf16_prefill", "linear_f16_prefill", PrefillTile{});
 }
 
+// Of any x: where its rows begin is not known while memory is planned.
 static size_t scratch(const OpCall& call) {
-  return quantized(call.in[1].packed->format) ? scratch_of_quantized(call) : 0;
+  const PackedMatrix& w = *call.in[1].packed;
+  if (quantized(w.format)) return scratch_of_quantized(call);
+  if (w.format == WeightFormat::kF32) return 0;
+  const int64_t m = rows_in(call.in[0]);
+  return static_cast<size_t>(rounded_bytes(m, w.k) + (w.format == WeightFormat::kF16 ? m * 4 : 0));
 }
 
 extern const OpImpl linear;

@@ -17,6 +17,12 @@ inline int activation_of(const OpCall& call) {
   return 0;
 }
 
+inline int64_t rows_in(const Tensor& x) {
+  int64_t rows = 1;
+  for (int i = 0; i + 1 < x.rank; i++) rows *= x.shape[i];
+  return rows;
+}
+
 // Weights in blocks.
 void run_quantized(const OpCall& call);
 size_t scratch_of_quantized(const OpCall& call);

@@ -1,10 +1,11 @@
 // linear with weights in blocks of 32 along k: the arithmetic of core/quantize.h, bit by bit that of the CPU's kernels.
 //
 // Activations are quantised once, into scratch. A block is one mma.sync m16n8k32 on bytes, exact in int32, which begins
-// with the bits of 12582912.f: what comes out is that float plus the block's sum, with no conversion. Blocks then add
-// up in f32 in ascending order, for every number of rows. In: N K bytes (int4: half) and 1/16 (int4: 1/4) of that for
-// scales. Bound by memory at few rows; from some hundred rows on by the f32 arithmetic of scales, 3 (int4: 4)
-// operations a block and result, which take longer than its mma.
+// with the bits of 12582912.f: what comes out is that float plus the block's sum, with no conversion. Activations of
+// two bytes take two, and the low bytes' begins with 128 times the sum of the high ones'. Blocks then add up in f32 in
+// ascending order, for every number of rows. In: N K bytes (int4: half) and 1/16 (int4: 1/4) of that for scales. Bound
+// by memory at few rows; from some hundred rows on by the f32 arithmetic of scales, 3 (int4: 4) operations a block and
+// result, which take longer than its mma.
 #ifdef __CUDACC__
 #include "cuda/linear.cuh"
 #include "cuda/quantized.h"
@@ -25,29 +26,34 @@ __device__ inline float largest_of_run(const float (&values)[kRun]) {
 __device__ inline float larger(float a, float b) { return isnan(a) || isnan(b) ? a + b : fmaxf(a, b); }
 
 // As activation_scale() has it: the scale, and what x is multiplied by.
-__device__ inline float2 activation_scale(float largest) {
+__device__ inline float2 activation_scale(float largest, float most) {
   if (largest < 1e-30f) return make_float2(0.f, 0.f);
-  return make_float2(largest / 127, 127 / largest);
+  return make_float2(largest / most, most / largest);
 }
 
-// Writes a run of quants; returns their sum over the block.
-__device__ inline int write_quants(const float (&values)[kRun], float2 scale, unsigned char* to) {
-  uint32_t words[2] = {};
+// Writes a run of quants, or of their high and low bytes; returns their sum over the block.
+__device__ inline int write_quants(const float (&values)[kRun], float2 scale, unsigned char* to,
+                                   unsigned char* to_low = nullptr) {
+  uint32_t words[2] = {}, lows[2] = {};
   int sum = 0;
 #pragma unroll
   for (int i = 0; i < kRun; i++) {
     const int q = isnan(scale.x) ? 0 : __float2int_rn(__fmul_rn(values[i], scale.y));
     sum += q;
-    words[i / 4] |= static_cast<uint32_t>(q & 255) << (i % 4 * 8);
+    const int high = to_low != nullptr ? (q + 64) >> 7 : q;
+    words[i / 4] |= static_cast<uint32_t>(high & 255) << (i % 4 * 8);
+    lows[i / 4] |= static_cast<uint32_t>((q - high * 128) & 255) << (i % 4 * 8);
   }
   if (to != nullptr) *reinterpret_cast<uint2*>(to) = make_uint2(words[0], words[1]);
+  if (to_low != nullptr) *reinterpret_cast<uint2*>(to_low) = make_uint2(lows[0], lows[1]);
   sum += __shfl_xor_sync(~0u, sum, 1);
   return sum + __shfl_xor_sync(~0u, sum, 2);
 }
 
 // A scale a block. A warp: a slice of two rows, so that it writes whole sectors.
 extern "C" __global__ void __launch_bounds__(kElementThreads)
-    quantize_blocks(Rows x, unsigned char* q, float* scales, float* sums, int summed, int m, int slices) {
+    quantize_blocks(Rows x, unsigned char* q, float* scales, float* sums, int summed, int two_bytes, int m,
+                    int slices) {
   const int lane = threadIdx.x % 32, slice = blockIdx.x * (kElementThreads / 32) + threadIdx.x / 32;
   const int row = blockIdx.y * 2 + lane / 16, column = slice * kQuantSlice + lane % 16 * kRun;
   if (slice >= slices) return;
@@ -56,9 +62,10 @@ extern "C" __global__ void __launch_bounds__(kElementThreads)
   float largest = largest_of_run(values);
   largest = larger(largest, __shfl_xor_sync(~0u, largest, 1));
   largest = larger(largest, __shfl_xor_sync(~0u, largest, 2));
-  const float2 scale = activation_scale(largest);
-  const long long at = static_cast<long long>(row) * slices * kQuantSlice + column;
-  const int sum = write_quants(values, scale, row < m ? q + at : nullptr);
+  const float2 scale = activation_scale(largest, two_bytes ? 127 * 128 : 127);
+  const long long width = static_cast<long long>(slices) * kQuantSlice, at = row * width + column;
+  unsigned char* const to = row < m ? q + at : nullptr;
+  const int sum = write_quants(values, scale, to, two_bytes && row < m ? to + m * width : nullptr);
   if (row >= m || lane % 4 != 0) return;
   const long long block = (static_cast<long long>(slice) * m + row) * kBlocksOfSlice + lane % 16 / 4;
   scales[block] = scale.x;
@@ -83,7 +90,7 @@ extern "C" __global__ void __launch_bounds__(kElementThreads)
   __syncthreads();
   largest = 0;
   for (int warp = 0; warp < kElementThreads / 32; warp++) largest = larger(largest, parts[warp]);
-  const float2 scale = activation_scale(largest);
+  const float2 scale = activation_scale(largest, 127);
   if (threadIdx.x == 0) scales[row] = scale.x;
   const int rounds = (width + kElementThreads * kRun - 1) / (kElementThreads * kRun);
   for (int round = 0; round < rounds; round++) {
@@ -116,6 +123,25 @@ __device__ inline void multiply_bytes(float (&c)[4], const uint32_t (&a)[4], uin
   for (int i = 0; i < 4; i++) c[i] = __fsub_rn(__int_as_float(sums[i]), kExact);
 }
 
+// The same for activations of two bytes.
+__device__ inline void multiply_pairs(float (&c)[4], const uint32_t (&high)[4], const uint32_t (&low)[4], uint32_t b0,
+                                      uint32_t b1) {
+  int sums[4] = {};
+#pragma unroll
+  for (int byte = 0; byte < 2; byte++) {
+    const uint32_t(&a)[4] = byte == 0 ? high : low;
+#pragma unroll
+    for (int& sum : sums) sum *= 128;
+    asm volatile(
+        "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+        "%3};"
+        : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+#pragma unroll
+  for (int i = 0; i < 4; i++) c[i] = __int2float_rn(sums[i]);
+}
+
 // Scales of two neighbouring columns, and in int4 their `least`.
 struct ColumnScales {
   float scale[2], least[2];
@@ -132,7 +158,7 @@ __device__ inline ColumnScales column_scales(const unsigned char* from) {
   }
 }
 
-template <bool kFour, bool kRows, class Tile>
+template <bool kFour, Meeting kMeeting, class Tile>
 __device__ void quantized_tile(const unsigned char* x, const float* x_scales, const float* x_sums,
                                const unsigned char* w, const unsigned char* w_scales, int columns, int n_total,
                                int slices, const Rows& bias, int biased, int act, const Rows& y, int m_total) {
@@ -140,8 +166,10 @@ __device__ void quantized_tile(const unsigned char* x, const float* x_scales, co
   constexpr int kPartM = kM / Tile::kWarpsM / 16, kPartN = kN / Tile::kWarpsN / 8;  // of a warp, in fragments
   constexpr int kRowBytes = kFour ? 64 : 128, kColumnBytes = kFour ? 4 : 2;
   constexpr int kScaleChunks = kN * kColumnBytes / 16;  // of a block
-  // A stage: rows of x, rows of w, scales of w, scales of x, sums of x.
-  constexpr int kAtW = kM * 128, kAtWScales = kAtW + kN * kRowBytes,
+  constexpr bool kRows = kMeeting == kByRows;
+  constexpr int kBytes = kMeeting == kTwoBytes ? 2 : 1;
+  // A stage: rows of x, of its low bytes, rows of w, scales of w, scales of x, sums of x.
+  constexpr int kAtLow = kM * 128, kAtW = kM * 128 * kBytes, kAtWScales = kAtW + kN * kRowBytes,
                 kAtXScales = kAtWScales + kBlocksOfSlice * kN * kColumnBytes,
                 kAtXSums = kAtXScales + (kRows ? 0 : kM * 16), kStage = kAtXSums + (kFour ? kM * 16 : 0);
   static_assert(kStage <= Tile::kStageBytes, "a stage has more bytes than were asked for");
@@ -161,11 +189,12 @@ __device__ void quantized_tile(const unsigned char* x, const float* x_scales, co
   };
   const auto fetch = [&](int slice) {
     const uint32_t to = base + slice % kStages * kStage;
-    for (int i = threadIdx.x; i < kM * 8; i += kThreads) {
-      const int row = i / 8;
+    for (int i = threadIdx.x; i < kM * 8 * kBytes; i += kThreads) {
+      const int row = kBytes == 1 ? i / 8 : i / 8 % kM, byte = kBytes == 1 ? 0 : i / 8 / kM;
       const bool inside = row0 + row < m_total;
-      const long long at = inside ? (static_cast<long long>(row0 + row) * slices + slice) * 128 + i % 8 * 16 : 0;
-      copy_async(to + swizzled(row, i % 8), x + at, inside ? 16 : 0);
+      const long long of_row = static_cast<long long>(byte) * m_total + row0 + row;
+      const long long at = inside ? (of_row * slices + slice) * 128 + i % 8 * 16 : 0;
+      copy_async(to + byte * kAtLow + swizzled(row, i % 8), x + at, inside ? 16 : 0);
     }
     constexpr int kChunks = kRowBytes / 16;
     for (int i = threadIdx.x; i < kN * kChunks; i += kThreads) {
@@ -206,10 +235,13 @@ __device__ void quantized_tile(const unsigned char* x, const float* x_scales, co
     }
 #pragma unroll
     for (int k = 0; k < kBlocksOfSlice; k++) {
-      uint32_t a[kPartM][4], b[kPartN][2];
+      uint32_t a[kPartM][4], low[kBytes == 2 ? kPartM : 1][4], b[kPartN][2];
 #pragma unroll
-      for (int i = 0; i < kPartM; i++)
-        load_matrices(a[i], at_x + swizzled(warp_row + i * 16 + lane % 16, k * 2 + lane / 16));
+      for (int i = 0; i < kPartM; i++) {
+        const uint32_t at = at_x + swizzled(warp_row + i * 16 + lane % 16, k * 2 + lane / 16);
+        load_matrices(a[i], at);
+        if constexpr (kBytes == 2) load_matrices(low[i], at + kAtLow);
+      }
       if constexpr (kFour) {
 #pragma unroll
         for (int j = 0; j < kPartN; j++) {
@@ -238,7 +270,11 @@ __device__ void quantized_tile(const unsigned char* x, const float* x_scales, co
 #pragma unroll
         for (int i = 0; i < kPartM; i++) {
           float products[4];
-          multiply_bytes(products, a[i], b[j][0], b[j][1]);
+          if constexpr (kBytes == 2) {
+            multiply_pairs(products, a[i], low[i], b[j][0], b[j][1]);
+          } else {
+            multiply_bytes(products, a[i], b[j][0], b[j][1]);
+          }
 #pragma unroll
           for (int e = 0; e < 4; e++) {
             float& sum = sums[i][j][e];
@@ -276,24 +312,29 @@ __device__ void quantized_tile(const unsigned char* x, const float* x_scales, co
                                   m_total);
 }
 
-#define OCELLI_QUANTIZED(name, four, rows, Tile)                                                                      \
+#define OCELLI_QUANTIZED(name, four, meeting, Tile)                                                                   \
   extern "C" __global__ void __launch_bounds__(Tile::kThreads, 1) name(                                               \
       const unsigned char* x, const float* x_scales, const float* x_sums, const unsigned char* w,                     \
       const unsigned char* w_scales, int columns, int n, int slices, Rows bias, int biased, int act, Rows y, int m) { \
-    quantized_tile<four, rows, Tile>(x, x_scales, x_sums, w, w_scales, columns, n, slices, bias, biased, act, y, m);  \
+    quantized_tile<four, meeting, Tile>(x, x_scales, x_sums, w, w_scales, columns, n, slices, bias, biased, act, y,   \
+                                        m);                                                                           \
   }
-#define OCELLI_QUANTIZED_TILES(name, four, rows)                   \
-  OCELLI_QUANTIZED(name##_decode, four, rows, QuantizedDecodeTile) \
-  OCELLI_QUANTIZED(name##_middle, four, rows, QuantizedMiddleTile) \
-  OCELLI_QUANTIZED(name##_prefill, four, rows, QuantizedPrefillTile)
-OCELLI_QUANTIZED_TILES(linear_i8, false, false)
-OCELLI_QUANTIZED_TILES(linear_i8_rows, false, true)
-OCELLI_QUANTIZED_TILES(linear_i4, true, false)
-OCELLI_QUANTIZED_TILES(linear_i4_rows, true, true)
+#define OCELLI_QUANTIZED_TILES(name, four)                                   \
+  OCELLI_QUANTIZED(name##_decode, four, kByBlocks, QuantizedDecodeTile)      \
+  OCELLI_QUANTIZED(name##_middle, four, kByBlocks, QuantizedMiddleTile)      \
+  OCELLI_QUANTIZED(name##_prefill, four, kByBlocks, QuantizedPrefillTile)    \
+  OCELLI_QUANTIZED(name##_rows_decode, four, kByRows, QuantizedDecodeTile)   \
+  OCELLI_QUANTIZED(name##_rows_middle, four, kByRows, QuantizedMiddleTile)   \
+  OCELLI_QUANTIZED(name##_rows_prefill, four, kByRows, QuantizedPrefillTile) \
+  OCELLI_QUANTIZED(name##_exact_decode, four, kTwoBytes, ExactDecodeTile)    \
+  OCELLI_QUANTIZED(name##_exact_middle, four, kTwoBytes, ExactMiddleTile)
+OCELLI_QUANTIZED_TILES(linear_i8, false)
+OCELLI_QUANTIZED_TILES(linear_i4, true)
 
 }  // namespace cuda
 }  // namespace ocelli
 #else
+#include "core/quantize.h"
 #include "cuda/linear.h"
 #include "cuda/quantized.h"
 
@@ -303,11 +344,13 @@ namespace cuda {
 namespace {
 
 struct Kind {
-  bool four, rows;
+  bool four;
+  Meeting meeting;
 
-  explicit Kind(WeightFormat format)
-      : four(format == WeightFormat::kI4 || format == WeightFormat::kI4Rows),
-        rows(format == WeightFormat::kI8Rows || format == WeightFormat::kI4Rows) {}
+  explicit Kind(WeightFormat format) : four(four_bits(format)) {
+    const Activations activations = activations_of(format);
+    meeting = activations == Activations::kBlocks ? kByBlocks : activations == Activations::kRows ? kByRows : kTwoBytes;
+  }
 };
 
 // Bytes of the activations' parts in scratch, each a multiple of 16.
@@ -315,16 +358,10 @@ struct Parts {
   int64_t quants, scales, sums;
 
   Parts(const Kind& kind, int64_t m, int64_t k)
-      : quants(m * quant_slices(k) * kQuantSlice),
-        scales(kind.rows ? (m + 3) / 4 * 16 : m * quant_slices(k) * 16),
+      : quants(m * quant_slices(k) * kQuantSlice * (kind.meeting == kTwoBytes ? 2 : 1)),
+        scales(kind.meeting == kByRows ? (m + 3) / 4 * 16 : m * quant_slices(k) * 16),
         sums(kind.four ? m * quant_slices(k) * 16 : 0) {}
 };
-
-int64_t rows_in(const Tensor& x) {
-  int64_t rows = 1;
-  for (int i = 0; i + 1 < x.rank; i++) rows *= x.shape[i];
-  return rows;
-}
 
 }  // namespace
 
@@ -351,20 +388,25 @@ void run_quantized(const OpCall& call) {
   const unsigned char* const weight_scales = weights + w.n * weight_row_bytes(kind.four, w.k);
   if (m == 0 || n == 0) return;
   const int summed = kind.four ? 1 : 0;
-  if (kind.rows) {
+  if (kind.meeting == kByRows) {
     launch("linear_quantized", "quantize_rows", {static_cast<uint32_t>(m)}, {kElementThreads}, 0, x, q, scales, sums,
            summed, m, slices);
   } else {
     launch("linear_quantized", "quantize_blocks", {tiles(slices, kElementThreads / 32), tiles(m, 2)}, {kElementThreads},
-           0, x, q, scales, sums, summed, m, slices);
+           0, x, q, scales, sums, summed, kind.meeting == kTwoBytes ? 1 : 0, m, slices);
   }
   const auto run = [&](const char* size, auto tile) {
     using Tile = decltype(tile);
-    const std::string kernel = std::string(kind.four ? "linear_i4" : "linear_i8") + (kind.rows ? "_rows" : "") + size;
+    const char* const kMeetings[] = {"", "_rows", "_exact"};
+    const std::string kernel = std::string(kind.four ? "linear_i4" : "linear_i8") + kMeetings[kind.meeting] + size;
     launch("linear_quantized", kernel.c_str(), {tiles(n, Tile::kN), tiles(m, Tile::kM)}, {Tile::kThreads},
            Tile::kSharedBytes, q, scales, sums, weights, weight_scales, columns, n, slices, bias, biased ? 1 : 0, act,
            y, m);
   };
+  if (kind.meeting == kTwoBytes) {
+    if (m <= ExactDecodeTile::kM) return run("_decode", ExactDecodeTile{});
+    return run("_middle", ExactMiddleTile{});
+  }
   if (m <= QuantizedDecodeTile::kM) return run("_decode", QuantizedDecodeTile{});
   if (m <= kMiddleRows) return run("_middle", QuantizedMiddleTile{});
   run("_prefill", QuantizedPrefillTile{});

@@ -9,10 +9,6 @@ namespace cuda {
 
 size_t packed_bytes(WeightFormat format, int64_t n, int64_t k) {
   if (!quantized(format)) return static_cast<size_t>(n * packed_width(k) * size_of(plain_dtype(format)));
-  if (activations_of(format) == Activations::kExact)
-    throw Error("ERR_DTYPE", "Expected weights of " +
-                                 std::string(four_bits(format) ? "i4 or i4_rows" : "i8 or i8_rows") +
-                                 " for CUDA but received " + name_of(format) + ". Use accuracy 'balanced' there.");
   const bool four = four_bits(format);
   return static_cast<size_t>(n * weight_row_bytes(four, k) +
                              quant_slices(k) * kBlocksOfSlice * scale_columns(n) * scale_bytes(four));

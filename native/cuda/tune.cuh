@@ -31,18 +31,20 @@ using PrefillTile = LinearTile<128, 128, 2, 4>;  // above kMiddleRows; 96 KiB of
 constexpr int kMiddleRows = 256;
 
 // linear with weights in blocks: the same with slices of 128 columns (quantized.h) and room for the scales of both
-// sides. 128 x 128 would not fit in the 99 KiB of sm_86.
-template <int m, int n, int warps_m, int warps_n>
+// sides. 128 x 128 would not fit in the 99 KiB of sm_86. x_bytes: of an activation.
+template <int m, int n, int warps_m, int warps_n, int x_bytes = 1>
 struct QuantizedTile {
   static constexpr int kM = m, kN = n, kWarpsM = warps_m, kWarpsN = warps_n;
   static constexpr int kThreads = warps_m * warps_n * 32;
-  static constexpr int kStageBytes = (m + n) * 128 + m * 32 + n * 16;
+  static constexpr int kStageBytes = (m * x_bytes + n) * 128 + m * 32 + n * 16;
   static constexpr int kSharedBytes = kStages * kStageBytes;  // the results need less
   static_assert(m * (n + kResultGap) * 4 <= kSharedBytes, "results lie where stages were");
 };
 using QuantizedDecodeTile = QuantizedTile<16, 64, 1, 4>;
 using QuantizedMiddleTile = QuantizedTile<64, 64, 2, 2>;
 using QuantizedPrefillTile = QuantizedTile<128, 64, 4, 2>;
+using ExactDecodeTile = QuantizedTile<16, 64, 1, 4, 2>;
+using ExactMiddleTile = QuantizedTile<32, 64, 2, 2, 2>;  // for any number of rows above; 64 would spill registers
 
 // linear in f32: tiles of 64 x 64, slices of 16 columns, 256 threads of 4 x 4 results.
 constexpr int kPlainTile = 64;

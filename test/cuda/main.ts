@@ -17,6 +17,8 @@ const folders = existsSync(join(shared, 'golden/models')) ? join(shared, 'golden
 const models = ['llama', 'llava-1.5', 'llava-next-llama', 'llava-next-mistral'].filter((name) =>
   existsSync(join(folders, name)),
 );
+/** A sum that rounds otherwise turns a quant now and then, by a 127th of its block's largest: as much as one such turn moves a logit. */
+const quantizedBound = 0.002;
 /** As many tokens as cross from prompt to decoding and on. */
 const maxTokens = 6;
 
@@ -80,6 +82,34 @@ async function serving(name: string): Promise<void> {
   }
 }
 
+/** Quantised weights: the same blocks and quants as on the processor, so that only what other ops round otherwise is between the two. */
+async function quantized(name: string, quantization: 'int8' | 'int4'): Promise<void> {
+  const folder = readGoldenFolder(join(folders, name));
+  const answers = async (device: 'cpu' | 'cuda'): Promise<RequestOutput[]> => {
+    await using llm = await LLM.load(folder.path, {
+      device,
+      dtype: 'float32',
+      quantization,
+      maxNumSeqs: 2,
+      maxNumBatchedTokens: 64,
+    });
+    return await Promise.all(folder.cases.slice(0, 2).map((c) => answer(llm, folder, c)));
+  };
+  const [theirs, ours] = [await answers('cpu'), await answers('cuda')];
+  let most = 0;
+  for (const [i, output] of ours.entries()) {
+    const [a, b] = [theirs[i]!.outputs[0]!, output.outputs[0]!];
+    const same = a.tokenIds.length === maxTokens && a.tokenIds.join() === b.tokenIds.join();
+    check(same, `${name} in ${quantization}, ${folder.cases[i]!.name}: its tokens`);
+    for (const [at, id] of a.tokenIds.entries()) {
+      const [p, q] = [a.logprobs?.[at]?.get(id)?.logprob ?? NaN, b.logprobs?.[at]?.get(id)?.logprob ?? NaN];
+      most = Math.max(most, Number.isNaN(p - q) ? Infinity : Math.abs(p - q));
+    }
+  }
+  check(most <= quantizedBound, `${name} in ${quantization}: log-probabilities ${most} from the CPU's`);
+  process.stdout.write(`${name}, ${quantization}: log-probabilities at most ${most} from the CPU's\n`);
+}
+
 const bitsOf = ({ tokenIds, logprobs }: RequestOutput['outputs'][number]): unknown => [
   tokenIds,
   logprobs?.map((step) => [...step]),
@@ -96,6 +126,7 @@ async function main(): Promise<void> {
   const { positionals } = parseArgs({ allowPositionals: true });
   for (const name of positionals.length > 0 ? positionals : models) await goldens(name);
   for (const name of ['llama', 'llava-next-mistral']) await serving(name);
+  for (const quantization of ['int8', 'int4'] as const) await quantized('llama', quantization);
   if (emulated) withoutGpu(check);
   process.stdout.write(`whole models: 0 kernels, 0 instances, ${checks} checks, ${failed} failed\n`);
   process.exitCode = failed > 0 ? 1 : 0;

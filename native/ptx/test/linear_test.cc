@@ -25,6 +25,24 @@ struct Outcome {
   std::string waste;
 };
 
+// x as the product sees it: rounded to the format of the weights, for f16 as a multiple of the row's power of two.
+Both rounded(const Shape& shape, const Both& x, DType x_dtype, DType w_dtype) {
+  if (w_dtype == DType::kF32 || x_dtype == w_dtype) return x;
+  Both seen = x;
+  for (int m = 0; m < shape.m; m++) {
+    float* row = seen.values.data() + static_cast<int64_t>(m) * shape.k;
+    float largest = 0;
+    for (int k = 0; k < shape.k; k++) largest = std::fmax(largest, std::fabs(row[k]));
+    const int shift = w_dtype == DType::kF16 && largest > 0 ? 14 - std::ilogb(largest) : 0;
+    for (int k = 0; k < shape.k; k++) {
+      uint8_t bytes[2];
+      write_element(bytes, w_dtype, 0, std::ldexp(row[k], shift));
+      row[k] = std::ldexp(read_element(bytes, w_dtype, 0), -shift);
+    }
+  }
+  return seen;
+}
+
 Outcome run(const Shape& shape, DType x_dtype, DType w_dtype, DType y_dtype, bool biased, const char* act,
             const Both& x, const Both& w) {
   const std::string what = "linear " + std::to_string(shape.m) + " x " + std::to_string(shape.n) + " x " +
@@ -45,7 +63,8 @@ Outcome run(const Shape& shape, DType x_dtype, DType w_dtype, DType y_dtype, boo
   Both out{{shape.m, shape.n}, y_dtype, {}, {}, {}, 0, 0};
 
   // The reference, and what the products of a result add up to without their signs: errors are shares of that.
-  Both x_abs = x, w_abs = w, bias_abs = bias;
+  Both x_copy = rounded(shape, x, x_dtype, w_dtype);
+  Both x_abs = x_copy, w_abs = w, bias_abs = bias;
   for (Both* both : {&x_abs, &w_abs, &bias_abs}) {
     for (float& value : both->values) value = std::fabs(value);
   }
@@ -58,7 +77,7 @@ Outcome run(const Shape& shape, DType x_dtype, DType w_dtype, DType y_dtype, boo
     call.out = &result;
     ref::linear.run(call);
   };
-  Both x_copy = x, w_copy = w, bias_copy = bias;
+  Both w_copy = w, bias_copy = bias;
   refer(x_copy, w_copy, bias_copy, &expected);
   const Attrs with_act = attrs;
   attrs.strings.clear();
@@ -87,6 +106,7 @@ Outcome run(const Shape& shape, DType x_dtype, DType w_dtype, DType y_dtype, boo
   Tensor result = view(out, reinterpret_cast<void*>(to), y_dtype);
   call.in = in;
   call.out = &result;
+  call.scratch = reinterpret_cast<void*>(bench.arena.allocate(cuda::linear.scratch(call)));
   cuda::linear.run(call);
   std::vector<uint8_t> bytes(count * size_of(y_dtype));
   bench.arena.read(bytes.data(), to, bytes.size());
@@ -139,27 +159,51 @@ void tensor_cores() {
   facts("prefill tile", run({384, 128, 192}, DType::kBF16, DType::kBF16, DType::kBF16), 24u * 16 * 12);
 }
 
+// Activations of another format, as whole models have them; K in no whole runs of eight.
+void rounding() {
+  for (DType dtype : {DType::kBF16, DType::kF16}) {
+    for (const Shape& shape :
+         {Shape{0, 8, 8}, Shape{1, 1, 1}, Shape{3, 65, 17}, Shape{17, 64, 64}, Shape{65, 7, 130}}) {
+      run(shape, DType::kF32, dtype, DType::kF32, true, "quick_gelu");
+      run(shape, dtype, dtype, dtype);
+    }
+    run({257, 66, 2100}, DType::kF32, dtype, DType::kF32);
+  }
+  run({3, 65, 17}, DType::kBF16, DType::kF16, DType::kBF16, true);
+  run({3, 65, 17}, DType::kF16, DType::kBF16, DType::kF16, true);
+  // Rows whose largest value f16 does not have, and one of zeros.
+  const Shape shape{4, 40, 72};
+  std::vector<float> values = noise({shape.m, shape.k}, 1).values;
+  const float scales[] = {0x1p-100f, 0x1p+100f, 0, 0x1p-30f};
+  for (size_t i = 0; i < values.size(); i++) values[i] *= scales[i / static_cast<size_t>(shape.k)];
+  run(shape, DType::kF32, DType::kF16, DType::kF32, false, nullptr, floats({shape.m, shape.k}, values),
+      noise({shape.n, shape.k}, 2, DType::kF16));
+}
+
 // One row has the same bits alone, among 16, 64 and 300 others.
 void same_bits() {
   constexpr int kN = 72, kK = 328;
-  const Both w = noise({kN, kK}, 2, DType::kBF16);
-  const Both all = noise({300, kK}, 1, DType::kBF16);
-  std::vector<float> row;
-  for (int m : {300, 65, 17, 16, 1}) {
-    const std::vector<float> part(all.values.begin(), all.values.begin() + m * kK);
-    const Outcome outcome = run({m, kN, kK}, DType::kBF16, DType::kBF16, DType::kF32, false, nullptr,
-                                floats({m, kK}, part, DType::kBF16), w);
-    const std::vector<float> first(outcome.y.begin(), outcome.y.begin() + kN);
-    if (row.empty()) row = first;
-    expect(row == first, "linear: row 0 of " + std::to_string(m) + " has the bits it has among 300");
+  const Both all = noise({300, kK}, 1);
+  for (DType dtype : {DType::kBF16, DType::kF16}) {
+    const Both w = noise({kN, kK}, 2, dtype);
+    for (DType x_dtype : {DType::kF32, dtype}) {
+      std::vector<float> row;
+      for (int m : {300, 65, 17, 16, 1}) {
+        const std::vector<float> part(all.values.begin(), all.values.begin() + m * kK);
+        const Outcome outcome =
+            run({m, kN, kK}, x_dtype, dtype, DType::kF32, false, nullptr, floats({m, kK}, part, x_dtype), w);
+        const std::vector<float> first(outcome.y.begin(), outcome.y.begin() + kN);
+        if (row.empty()) row = first;
+        expect(row == first, "linear: row 0 of " + std::to_string(m) + " has the bits it has among 300");
+      }
+    }
   }
 }
 
 void plain() {
   for (const Shape& shape : {Shape{0, 3, 3}, Shape{1, 1, 1}, Shape{3, 65, 17}, Shape{64, 64, 64}, Shape{65, 7, 130}}) {
     run(shape, DType::kF32, DType::kF32, DType::kF32, true, "quick_gelu");
-    run(shape, DType::kF32, DType::kBF16, DType::kF32);
-    run(shape, DType::kBF16, DType::kF16, DType::kBF16, true);
+    run(shape, DType::kBF16, DType::kF32, DType::kBF16, true);
   }
   const Counters counters = run({64, 64, 64}, DType::kF32, DType::kF32, DType::kF32).counters;
   expect(counters.bank_conflicts() == 0, "plain: " + std::to_string(counters.bank_conflicts()) + " bank conflicts");
@@ -167,6 +211,7 @@ void plain() {
 
 void body() {
   tensor_cores();
+  rounding();
   same_bits();
   plain();
 }
