@@ -76,7 +76,13 @@ const llava = {
   tie_word_embeddings: false,
 };
 
-const qwenVl = { image_token_index: 151655, tie_word_embeddings: false };
+const qwenVl = {
+  image_token_index: 151655,
+  video_token_index: 151656,
+  vision_start_token_id: 151652,
+  vision_end_token_id: 151653,
+  tie_word_embeddings: false,
+};
 
 /** Of LLaVA-OneVision's grids: tiles along a side. */
 const sixths = [1, 2, 3, 4, 5, 6];
@@ -214,6 +220,7 @@ const defaultsByType: Readonly<Record<string, JsonObject>> = {
     patch_size: 14,
     out_hidden_size: 3584,
     window_size: 112,
+    tokens_per_second: 4,
     fullatt_block_indexes: [7, 15, 23, 31],
   },
   qwen3_vl_vision: {
@@ -293,6 +300,7 @@ const defaultsByType: Readonly<Record<string, JsonObject>> = {
   llava_onevision: {
     ...llava,
     image_token_index: 151646,
+    video_token_index: 151647,
     vision_feature_select_strategy: 'full',
     vision_feature_layer: -1,
     vision_aspect_ratio: 'anyres_max_9',

@@ -17,17 +17,13 @@ export function completeConfig(raw: JsonObject): JsonObject {
   if (typeof modelType !== 'string' || modelType === '') throw configError('model_type', 'a string', modelType);
   const parts = partsOf(modelType);
   const config: JsonObject = { ...defaultsOf(modelType), ...withoutUndefined(raw) };
-  const { image_token_index: older, image_token_id: newer } = raw;
-  if (typeof older === 'number' && typeof newer === 'number' && older !== newer)
-    throw configError(
-      'image_token_index',
-      `the ${newer} of image_token_id`,
-      older,
-      'The two contradict each other; keep one.',
-    );
-  if (config.image_token_index === undefined || raw.image_token_index === undefined) {
+  for (const item of ['image', 'video']) {
     // transformers 5 renamed it.
-    if (raw.image_token_id !== undefined) config.image_token_index = raw.image_token_id;
+    const [name, renamed] = [`${item}_token_index`, `${item}_token_id`];
+    const [older, newer] = [raw[name], raw[renamed]];
+    if (typeof older === 'number' && typeof newer === 'number' && older !== newer)
+      throw configError(name, `the ${newer} of ${renamed}`, older, 'The two contradict each other; keep one.');
+    if (older === undefined && newer !== undefined) config[name] = newer;
   }
   const text = completeTextPart(raw);
   if (text) config.text_config = text;
@@ -44,7 +40,7 @@ export function completeConfig(raw: JsonObject): JsonObject {
       'vision_config.',
     );
   }
-  if (parts.text !== undefined) checkComposite(config);
+  if (parts.text !== undefined) checkComposite(config, raw);
   return deepFreeze(config);
 }
 
@@ -254,19 +250,22 @@ function sideIn(size: unknown): unknown {
   return size.height === size.width ? size.height : undefined;
 }
 
-function checkComposite(config: JsonObject): void {
+function checkComposite(config: JsonObject, raw: JsonObject): void {
   const text_config = config.text_config as JsonObject;
   const vision = isObject(config.vision_config) ? config.vision_config : {};
   const output = vision.embed_dim === undefined ? 'out_hidden_size' : 'hidden_size';
   const hidden = text_config.hidden_size;
   if (typeof vision[output] === 'number' && typeof hidden === 'number' && vision[output] !== hidden)
     throw configError(`vision_config.${output}`, `the ${hidden} of text_config.hidden_size`, vision[output]);
-  const token = config.image_token_index;
-  if (token !== undefined && (!Number.isSafeInteger(token) || (token as number) < 0))
-    throw configError('image_token_index', 'a token id', token);
   const vocab = text_config.vocab_size;
-  if (typeof token === 'number' && typeof vocab === 'number' && token >= vocab) {
-    throw configError('image_token_index', `a token id below text_config.vocab_size ${vocab}`, token);
+  for (const name of ['image_token_index', 'video_token_index']) {
+    const token = config[name];
+    if (token !== undefined && (!Number.isSafeInteger(token) || (token as number) < 0))
+      throw configError(name, 'a token id', token);
+    // A family's own token for videos may be one that this checkpoint does without.
+    const given = name === 'image_token_index' || (raw[name] ?? raw.video_token_id) !== undefined;
+    if (given && typeof token === 'number' && typeof vocab === 'number' && token >= vocab)
+      throw configError(name, `a token id below text_config.vocab_size ${vocab}`, token);
   }
   if (config.spatial_merge_size !== undefined) positiveInteger(config, 'spatial_merge_size', '');
   const strategy = config.vision_feature_select_strategy;

@@ -19,4 +19,6 @@ export interface RegistryModelConfig {
   /** preprocessor_config.json and processor_config.json, where the checkpoint has them. */
   readonly preprocessorConfig?: Readonly<Record<string, unknown>>;
   readonly processorConfig?: Readonly<Record<string, unknown>>;
+  /** video_preprocessor_config.json, likewise. */
+  readonly videoProcessorConfig?: Readonly<Record<string, unknown>>;
 }

@@ -33,6 +33,7 @@ interface Fields {
   generationConfig: GenerationConfig;
   preprocessorConfig: JsonObject | undefined;
   processorConfig: JsonObject | undefined;
+  videoProcessorConfig: JsonObject | undefined;
   architectures: readonly string[];
   resolved: ResolvedModelClass;
 }
@@ -53,6 +54,7 @@ export class ModelConfig implements RegistryModelConfig {
   readonly generationConfig: GenerationConfig;
   readonly preprocessorConfig?: Readonly<JsonObject>;
   readonly processorConfig?: Readonly<JsonObject>;
+  readonly videoProcessorConfig?: Readonly<JsonObject>;
   readonly architecture: string;
   readonly architectures: readonly string[];
   readonly modelClass: ModelClass;
@@ -71,6 +73,7 @@ export class ModelConfig implements RegistryModelConfig {
     this.generationConfig = f.generationConfig;
     if (f.preprocessorConfig) this.preprocessorConfig = f.preprocessorConfig;
     if (f.processorConfig) this.processorConfig = f.processorConfig;
+    if (f.videoProcessorConfig) this.videoProcessorConfig = f.videoProcessorConfig;
     this.architectures = f.architectures;
     this.architecture = f.resolved.architecture;
     this.modelClass = f.resolved.modelClass;
@@ -128,8 +131,8 @@ export class ModelConfig implements RegistryModelConfig {
       );
     const chosen = engine.architecture;
     const resolved = await resolver(chosen === undefined ? (architectures as string[]) : [chosen], raw);
-    const [generation, preprocessorConfig, processorConfig] = await Promise.all(
-      ['generation_config.json', 'preprocessor_config.json', 'processor_config.json'].map((f) => source.json(f)),
+    const [generation, preprocessorConfig, processorConfig, videoProcessorConfig] = await Promise.all(
+      ['generation', 'preprocessor', 'processor', 'video_preprocessor'].map((f) => source.json(`${f}_config.json`)),
     );
     signal?.throwIfAborted();
     // A text class that was asked for takes the language model of a multimodal checkpoint; the rest of it is not looked at.
@@ -144,6 +147,7 @@ export class ModelConfig implements RegistryModelConfig {
       generationConfig: readGenerationConfig(generation, textPart ? raw : hfConfig, textConfigOf(hfConfig)),
       preprocessorConfig,
       processorConfig,
+      videoProcessorConfig,
       architectures: architectures as string[],
       resolved,
     });

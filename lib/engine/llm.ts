@@ -51,15 +51,18 @@ const requestChecks: Record<keyof RequestOptions, Check> = {
   cacheSalt: { expected: 'a non-empty string', test: (v) => typeof v === 'string' && v !== '' },
 };
 
+const plainObject: Check = {
+  expected: 'an object',
+  test: (v) => typeof v === 'object' && v !== null && !Array.isArray(v),
+};
+
 const chatChecks: Record<keyof ChatOptions, Check> = {
   ...requestChecks,
   chatTemplate: { expected: 'a string', test: (v) => typeof v === 'string' },
   addGenerationPrompt: { expected: 'true or false', test: (v) => typeof v === 'boolean' },
   tools: { expected: 'a list of objects', test: (v) => Array.isArray(v) },
-  templateVariables: {
-    expected: 'an object',
-    test: (v) => typeof v === 'object' && v !== null && !Array.isArray(v),
-  },
+  templateVariables: plainObject,
+  mmProcessorKwargs: plainObject,
 };
 
 /**

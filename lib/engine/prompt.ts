@@ -78,17 +78,17 @@ function badPrompt(prompt: unknown): OcelliError {
 export async function tokenizeMessages(
   tokenizer: Tokenizer | undefined,
   messages: readonly Message[],
-  options: ChatOptions & Media,
+  options: ChatOptions,
   placeholders: Readonly<Record<string, string>>,
 ): Promise<TokenizedPrompt> {
   if (!tokenizer) throw noTokenizer('messages');
-  const images: unknown[] = [];
+  const items: Items = {};
   const rendered = checkMessages(messages).map(({ role, content, ...rest }) => ({
     ...rest,
     role,
-    content: typeof content === 'string' ? content : content.map((part) => templatePart(part, images)),
+    content: typeof content === 'string' ? content : content.map((part) => templatePart(part, items)),
   }));
-  const { chatTemplate, addGenerationPrompt, tools, templateVariables: variables } = options;
+  const { chatTemplate, addGenerationPrompt, tools, templateVariables: variables, mmProcessorKwargs } = options;
   const { ids, text, segments } = await tokenizer.renderChat(
     rendered,
     {
@@ -103,7 +103,10 @@ export async function tokenizeMessages(
     promptTokenIds: ids,
     prompt: text,
     segments,
-    ...(images.length > 0 ? { multiModalData: { image: images as never } } : {}),
+    ...mediaOf({
+      ...(Object.keys(items).length > 0 ? { multiModalData: items as MultiModalData } : {}),
+      ...(mmProcessorKwargs === undefined ? {} : { mmProcessorKwargs }),
+    }),
     trusted: false,
   };
 }
@@ -123,27 +126,34 @@ function checkMessages(messages: readonly Message[]): readonly Message[] {
   return messages;
 }
 
-/** What the template sees of a part; the picture itself goes to `images`. */
-function templatePart(part: ContentPart, images: unknown[]): { type: 'text'; text: string } | { type: 'image' } {
+/** Of messages, by modality. */
+type Items = Partial<Record<'image' | 'video', unknown[]>>;
+
+/** What the template sees of a part; the picture or video itself goes to `items`. */
+function templatePart(
+  part: ContentPart,
+  items: Items,
+): { type: 'text'; text: string } | { type: 'image' } | { type: 'video' } {
+  const take = (modality: 'image' | 'video', item: unknown): { type: 'image' | 'video' } => {
+    (items[modality] ??= []).push(item);
+    return { type: modality };
+  };
   switch (part?.type) {
     case 'text':
       if (typeof part.text === 'string') return { type: 'text', text: part.text };
       break;
     case 'image':
-      if (part.image !== undefined && part.image !== null) {
-        images.push(part.image);
-        return { type: 'image' };
-      }
+      if (part.image !== undefined && part.image !== null) return take('image', part.image);
+      break;
+    case 'video':
+      if (Array.isArray(part.video)) return take('video', part.video);
       break;
     case 'image_url':
-      if (typeof part.image_url?.url === 'string') {
-        images.push(part.image_url.url);
-        return { type: 'image' };
-      }
+      if (typeof part.image_url?.url === 'string') return take('image', part.image_url.url);
       break;
   }
   throw new OcelliError(
     'ERR_MESSAGES',
-    `Expected { type: 'text', text }, { type: 'image', image } or { type: 'image_url', image_url: { url } } for a part of a message but received ${JSON.stringify((part as { type?: unknown } | null)?.type) ?? 'nothing'}`,
+    `Expected { type: 'text', text }, { type: 'image', image }, { type: 'image_url', image_url: { url } } or { type: 'video', video: [frames] } for a part of a message but received ${JSON.stringify((part as { type?: unknown } | null)?.type) ?? 'nothing'}`,
   );
 }

@@ -25,7 +25,8 @@ export type Prompt = string | readonly number[] | TextPrompt | TokensPrompt;
 export type ContentPart =
   | { type: 'text'; text: string }
   | { type: 'image'; image: ImageInput }
-  | { type: 'image_url'; image_url: { url: string } };
+  | { type: 'image_url'; image_url: { url: string } }
+  | { type: 'video'; video: readonly ImageInput[] };
 
 /** Its text is untrusted: spellings of special tokens in it stay text. */
 export interface Message {
@@ -55,6 +56,8 @@ export interface ChatOptions extends RequestOptions {
   addGenerationPrompt?: boolean;
   tools?: readonly object[];
   templateVariables?: Record<string, unknown>;
+  /** Override the engine's mmProcessorKwargs for this prompt. */
+  mmProcessorKwargs?: Record<string, unknown>;
 }
 
 export interface TokenLogprob {

@@ -3,7 +3,7 @@ import { OcelliError } from '../errors';
 import type { DummyData, LLMInputs } from '../inputs/registry';
 import { isTensor, type Tensor } from '../media/tensor';
 import { isRawImage, type RawImage } from '../media/types';
-import { MULTIMODAL_REGISTRY } from '../multimodal';
+import { MULTIMODAL_REGISTRY, type MultiModalData } from '../multimodal';
 import { repeatAndPadPlaceholderTokens } from '../multimodal/placeholders';
 import type { Segment } from '../tokenizer';
 
@@ -19,11 +19,21 @@ export function dummyImages(
   tokens: number,
   image: RawImage,
 ): DummyData {
-  const placeholders = new Array<number>(count * tokens).fill(tokenId);
+  return dummyItems(seqLen, [{ modality: 'image', count, tokenId, tokens, item: image }]);
+}
+
+/** The same of several modalities, one after the other. */
+export function dummyItems(
+  seqLen: number,
+  items: readonly { modality: string; count: number; tokenId: number; tokens: number; item: unknown }[],
+): DummyData {
+  const present = items.filter(({ count }) => count > 0);
+  const placeholders = present.flatMap(({ count, tokens, tokenId }) => new Array<number>(count * tokens).fill(tokenId));
   const padding = new Array<number>(Math.max(0, seqLen - placeholders.length)).fill(0);
+  const data = present.map(({ modality, count, item }) => [modality, new Array<unknown>(count).fill(item)]);
   return {
     promptTokenIds: [...placeholders, ...padding],
-    ...(count > 0 ? { multiModalData: { image: new Array<RawImage>(count).fill(image) } } : {}),
+    ...(data.length > 0 ? { multiModalData: Object.fromEntries(data) as MultiModalData } : {}),
   };
 }
 
@@ -46,11 +56,7 @@ export interface ImageRows<P = number> {
 /** Each placeholder becomes as many as its picture has rows. Everything else of the request, its processor kwargs included, stays. */
 export function expandImages(inputs: LLMInputs, rows: Omit<ImageRows, 'ofEmbeds'>): LLMInputs {
   const { placeholderTokenId } = rows;
-  const repeatCount = picturesOf(inputs, {
-    ...rows,
-    ofEmbeds: (count) => count,
-    ofMapped: (tensors) => tensors.imageEmbeds?.shape.at(-2) ?? rows.ofMapped(tensors),
-  });
+  const repeatCount = imageRows(inputs, rows);
   if (repeatCount.length === 0) return inputs;
   // The text stays what the user wrote.
   const [, promptTokenIds] = repeatAndPadPlaceholderTokens(undefined, undefined, inputs.promptTokenIds, {
@@ -58,6 +64,15 @@ export function expandImages(inputs: LLMInputs, rows: Omit<ImageRows, 'ofEmbeds'
     repeatCount,
   });
   return { ...inputs, promptTokenIds };
+}
+
+/** Rows of each picture. */
+export function imageRows(inputs: LLMInputs, rows: Omit<ImageRows, 'ofEmbeds'>): number[] {
+  return picturesOf(inputs, {
+    ...rows,
+    ofEmbeds: (count) => count,
+    ofMapped: (tensors) => tensors.imageEmbeds?.shape.at(-2) ?? rows.ofMapped(tensors),
+  });
 }
 
 /** Each placeholder becomes what `write` says: ids and text around them, which is tokenized with the text beside it. */
@@ -68,11 +83,16 @@ export function writeImages<P>(
 ): LLMInputs {
   const pictures = picturesOf(inputs, rows);
   if (pictures.length === 0) return inputs;
+  return writeItems(inputs, new Map([[rows.placeholderTokenId, pictures.map(write)]]));
+}
+
+/** @param written for each placeholder token, what stands in the place of its first, second ... */
+export function writeItems(inputs: LLMInputs, written: ReadonlyMap<number, readonly (readonly Piece[])[]>): LLMInputs {
   const given = inputs.segments ?? [{ ids: inputs.promptTokenIds }];
-  let next = 0;
+  const left = new Map([...written].map(([token, items]) => [token, items.values()]));
   const pieces = given.flatMap((segment): readonly Piece[] => {
-    if ('text' in segment || !segment.ids.includes(rows.placeholderTokenId)) return [segment];
-    return segment.ids.flatMap((id) => (id === rows.placeholderTokenId ? write(pictures[next++]!) : [{ ids: [id] }]));
+    if ('text' in segment || !segment.ids.some((id) => written.has(id))) return [segment];
+    return segment.ids.flatMap((id) => (left.get(id)?.next().value as readonly Piece[] | undefined) ?? [{ ids: [id] }]);
   });
   return { ...inputs, segments: glued(pieces) };
 }
@@ -99,16 +119,28 @@ function glued(pieces: readonly Piece[]): Segment[] {
 
 /** What is known of each item. ERR_PLACEHOLDER_COUNT where the prompt has more or fewer placeholders. */
 function picturesOf<P>(inputs: LLMInputs, rows: ImageRows<P>): P[] {
-  const { placeholderTokenId } = rows;
   const images = imagesOf(inputs);
-  const found = inputs.promptTokenIds.filter((id) => id === placeholderTokenId).length;
-  if (found === images.length) return images.map((image, index) => pictureOf(image, index, rows));
+  checkPlaceholders(inputs.promptTokenIds, rows.placeholderTokenId, images.length, 'image');
+  return images.map((image, index) => pictureOf(image, index, rows));
+}
+
+const called = { image: 'pictures', video: 'videos' } as const;
+
+/** ERR_PLACEHOLDER_COUNT unless there is one placeholder for each item. */
+export function checkPlaceholders(
+  ids: readonly number[],
+  tokenId: number,
+  items: number,
+  modality: keyof typeof called,
+): void {
+  const found = ids.filter((id) => id === tokenId).length;
+  if (found === items) return;
   throw new OcelliError(
     'ERR_PLACEHOLDER_COUNT',
-    `Expected one image placeholder (token ${placeholderTokenId}) for each of ${images.length} pictures but the prompt has ${found}`,
+    `Expected one ${modality} placeholder (token ${tokenId}) for each of ${items} ${called[modality]} but the prompt has ${found}`,
     {
-      hint: 'Write <image> once per picture in the prompt, or use chat, whose template does.',
-      details: { placeholders: found, images: images.length },
+      hint: `Write <${modality}>, as the model spells it, once per item in the prompt, or use chat, whose template does.`,
+      details: { placeholders: found, [`${modality}s`]: items },
     },
   );
 }

@@ -19,21 +19,33 @@ import {
 import { anyresShape, anyresTokens, featureOf, largestPicture, type Anyres } from './anyres';
 import { Corners, blendCorners, centredPlaces } from './bilinear';
 import type { MappedItem, SupportsMultiModal } from './hooks';
-import { blackImage, dummyImages, expandImages } from './image-inputs';
+import { expandImages } from './image-inputs';
 import { LlamaForCausalLM } from './llama';
 import { LlavaMultiModalProjector } from './llava';
 import { llavaNextWeightNames, mappedPicture, tilesOf, type LlavaNextLikeConfig } from './llava_next';
+import { cornersOfVideo, largestOnevisionVideo, mapOnevisionVideo, onevisionVideoKwargs } from './onevision-video';
+import {
+  checkVideoRows,
+  dummyPicturesAndVideos,
+  engineKwargs,
+  expandVideos,
+  pictureAndVideoForms,
+  type LargestVideo,
+} from './video-inputs';
 import type { VisionModel } from './vision-encoder';
 import { towerOf } from './vision-tower';
 
 export interface LlavaOnevisionConfig extends LlavaNextLikeConfig {
   model_type: 'llava_onevision';
   vision_aspect_ratio: string;
+  video_token_index: number;
 }
 
 export interface LlavaOnevisionInputs extends ForwardInputs {
   /** [1 + tiles, 3, tile, tile], normalised; the whole picture first. */
   pixelValues?: Value;
+  /** [frames, 3, tile, tile]: a video in place of a picture. */
+  pixelValuesVideos?: Value;
   /** [4, rows]: the features around each row of the picture, and how much of each. */
   featureIndex?: Value;
   featureWeight?: Value;
@@ -57,7 +69,7 @@ function anyresOf(config: LlavaOnevisionConfig): Anyres {
 }
 
 /** visionAspectRatio: 'pad' makes a picture one tile, padded to a square; the configuration's own cuts it. */
-const shapeKwargs = { kwargs: ['visionAspectRatio'] };
+const shapeKwargs = { kwargs: ['visionAspectRatio', 'maxVideoTokens'] };
 
 /** @param otherwise where the call says nothing */
 function isCut(config: LlavaOnevisionConfig, { visionAspectRatio: given }: Kwargs, otherwise: boolean): boolean {
@@ -102,14 +114,20 @@ export function getMaxLlavaOnevisionImageTokens(ctx: InputContext, kwargs: Kwarg
   return largest(ctx, kwargs).tokens;
 }
 
+const largestVideo = (ctx: InputContext, kwargs: Kwargs): LargestVideo =>
+  largestOnevisionVideo(anyresOf(configOf(ctx)), kwargs);
+
+function getMaxLlavaOnevisionVideoTokens(ctx: InputContext, kwargs: Kwargs): number {
+  return largestVideo(ctx, kwargs).rows;
+}
+
 export function dummyDataForLlavaOnevision(
   ctx: InputContext,
   seqLen: number,
   mmCounts: Readonly<Record<string, number>>,
   kwargs: Kwargs,
 ): DummyData {
-  const { height, width, tokens } = largest(ctx, kwargs);
-  return dummyImages(seqLen, mmCounts.image!, configOf(ctx).image_token_index, tokens, blackImage(width, height));
+  return dummyPicturesAndVideos(seqLen, mmCounts, configOf(ctx), largest(ctx, kwargs), largestVideo(ctx, kwargs));
 }
 
 /** A picture alone in its prompt is cut into tiles; each of several is one, unless the call says otherwise. */
@@ -119,11 +137,16 @@ export function inputProcessorForLlavaOnevision(ctx: InputContext, inputs: LLMIn
   const data = inputs.multiModalData?.image ?? undefined;
   const alone = data === undefined || MULTIMODAL_REGISTRY.getPlugin('image').countItems(data) < 2;
   const cut = isCut(config, kwargs, alone);
-  const expanded = expandImages(inputs, {
+  const pictures = expandImages(inputs, {
     placeholderTokenId: config.image_token_index,
     width: config.text_config.hidden_size,
     ofPicture: ({ height, width }) => (cut ? anyresTokens(height, width, anyres) : anyres.side ** 2 + 1),
     ofMapped: (tensors) => cornersOf(anyres, tensors).rows,
+  });
+  const expanded = expandVideos(pictures, config.video_token_index, (frames) => {
+    const { rows } = cornersOfVideo(anyres, frames.length);
+    checkVideoRows(rows, frames, largestVideo(ctx, engineKwargs(ctx, shapeKwargs.kwargs)));
+    return rows;
   });
   if (cut || kwargs.visionAspectRatio !== undefined) return expanded;
   // The mapper sees one picture at a time: it has to be told.
@@ -132,16 +155,20 @@ export function inputProcessorForLlavaOnevision(ctx: InputContext, inputs: LLMIn
 
 @MULTIMODAL_REGISTRY.registerImageInputMapper()
 @MULTIMODAL_REGISTRY.registerMaxImageTokens(getMaxLlavaOnevisionImageTokens, shapeKwargs)
+@MULTIMODAL_REGISTRY.registerVideoInputMapper(mapOnevisionVideo, onevisionVideoKwargs)
+@MULTIMODAL_REGISTRY.registerMaxMultimodalTokens('video', getMaxLlavaOnevisionVideoTokens, shapeKwargs)
 @INPUT_REGISTRY.registerDummyData(dummyDataForLlavaOnevision, shapeKwargs)
 @INPUT_REGISTRY.registerInputProcessor(inputProcessorForLlavaOnevision, shapeKwargs)
 export class LlavaOnevisionForConditionalGeneration extends Module implements SupportsMultiModal {
   static readonly supportsMultimodal = true;
-  static readonly forms = [['pixelValues', 'featureIndex', 'featureWeight'], ['imageEmbeds'], []];
+  static readonly forms = pictureAndVideoForms('featureIndex', 'featureWeight');
 
   static inputs(config: LlavaOnevisionConfig): InputSpecs {
     const { num_channels: channels, image_size: side } = config.vision_config;
+    const tiles = { dtype: 'float32', shape: ['P', channels, side, side] } as const;
     return {
-      pixelValues: { dtype: 'float32', shape: ['P', channels, side, side] },
+      pixelValues: tiles,
+      pixelValuesVideos: tiles,
       featureIndex: { dtype: 'int32', shape: [4, 'R'], kind: 'rowIndex', of: 'pixelValues' },
       featureWeight: { dtype: 'float32', shape: [4, 'R'] },
       imageEmbeds: { dtype: 'float32', shape: ['L', config.text_config.hidden_size] },
@@ -149,8 +176,10 @@ export class LlavaOnevisionForConditionalGeneration extends Module implements Su
   }
 
   static prepare(ctx: InputContext, { tensors }: MappedItem): Record<string, Tensor> {
-    if (tensors.pixelValues === undefined) return {};
-    const { index, weight, rows } = cornersOf(anyresOf(configOf(ctx)), tensors);
+    const { pixelValues, pixelValuesVideos: frames } = tensors;
+    if (pixelValues === undefined && frames === undefined) return {};
+    const anyres = anyresOf(configOf(ctx));
+    const { index, weight, rows } = frames ? cornersOfVideo(anyres, frames.shape[0]!) : cornersOf(anyres, tensors);
     return {
       featureIndex: new Tensor('int32', [4, rows], index),
       featureWeight: new Tensor('float32', [4, rows], weight),
@@ -164,6 +193,7 @@ export class LlavaOnevisionForConditionalGeneration extends Module implements Su
   readonly image_newline: Parameter;
   readonly language_model: LlamaForCausalLM;
   readonly #imageToken: number;
+  readonly #videoToken: number;
 
   constructor(config: LlavaOnevisionConfig) {
     super();
@@ -176,17 +206,22 @@ export class LlavaOnevisionForConditionalGeneration extends Module implements Su
     this.image_newline = new Parameter([config.text_config.hidden_size]);
     this.language_model = new LlamaForCausalLM(config.text_config);
     this.#imageToken = config.image_token_index;
+    this.#videoToken = config.video_token_index;
   }
 
   forward(inputs: LlavaOnevisionInputs): Value {
-    const { inputIds } = inputs;
+    const { inputIds, pixelValuesVideos: frames } = inputs;
     const embeds = this.language_model.model.embed_tokens.forward(inputIds);
-    const merged = mergeMultimodal(embeds, inputIds, this.#features(inputs), this.#imageToken);
+    const features = this.#features(inputs);
+    const [image, video] = frames === undefined ? [features, undefined] : [undefined, features];
+    const pictures = mergeMultimodal(embeds, inputIds, image, this.#imageToken);
+    const merged = mergeMultimodal(pictures, inputIds, video, this.#videoToken, { modality: 'video' });
     return this.language_model.forward(inputs, merged);
   }
 
   /** [rows, width]: unpadding, scaling and newlines are one blend of rows. */
-  #features({ pixelValues, featureIndex, featureWeight, imageEmbeds }: LlavaOnevisionInputs): Value | undefined {
+  #features({ featureIndex, featureWeight, imageEmbeds, ...inputs }: LlavaOnevisionInputs): Value | undefined {
+    const pixelValues = inputs.pixelValuesVideos ?? inputs.pixelValues;
     if (pixelValues === undefined || featureIndex === undefined || featureWeight === undefined) return imageEmbeds;
     const features = rowsOf(this.multi_modal_projector.forward(this.vision_tower.forward(pixelValues)));
     const newline = reshape(this.image_newline, [1, features.shape[1]!]);

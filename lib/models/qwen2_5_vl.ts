@@ -25,7 +25,9 @@ import {
   type QwenVisionConfig,
   type QwenVisionInputs,
 } from './qwen-vision';
-import { QwenVLForConditionalGeneration, gridOf, type QwenVlConfig } from './qwen-vl';
+import { gridOf, type QwenVlConfig } from './qwen-inputs';
+import { QwenVLForConditionalGeneration } from './qwen-vl';
+import { pictureAndVideoForms } from './video-inputs';
 
 export interface Qwen25VlVisionConfig extends QwenVisionConfig {
   hidden_size: number;
@@ -36,6 +38,8 @@ export interface Qwen25VlVisionConfig extends QwenVisionConfig {
   window_size: number;
   /** Blocks that see the whole frame. */
   fullatt_block_indexes: readonly number[];
+  /** Steps of the axis of time that a second of a video is long. */
+  tokens_per_second: number;
 }
 
 interface Qwen25VisionInputs extends QwenVisionInputs {
@@ -130,6 +134,8 @@ class Qwen25VisionTransformer extends Module {
   }
 }
 
+const f32 = Math.fround;
+
 /** Merged blocks along a window's side. */
 function windowSide({
   window_size: pixels,
@@ -165,11 +171,13 @@ export function windows([time, rows, cols]: Grid, side: number): { order: number
 }
 
 export class Qwen2_5_VLForConditionalGeneration extends QwenVLForConditionalGeneration {
-  static override readonly forms = [
-    ['pixelValues', 'patchPositions', 'cuSeqlens', 'windowOrder', 'windowSeqlens', 'blockOrder'],
-    ['imageEmbeds'],
-    [],
-  ];
+  static override readonly forms = pictureAndVideoForms(
+    'patchPositions',
+    'cuSeqlens',
+    'windowOrder',
+    'windowSeqlens',
+    'blockOrder',
+  );
 
   static override inputs(config: QwenVlConfig): InputSpecs {
     return {
@@ -205,6 +213,16 @@ export class Qwen2_5_VLForConditionalGeneration extends QwenVLForConditionalGene
       windowSeqlens: int32(starts.map((block) => block * merge ** 2)),
       blockOrder: int32(blockOrder),
     };
+  }
+
+  /** Seconds, in steps of their own; float32 after each product, as torch has it. */
+  static override timeOf(
+    frame: number,
+    { secondPerGridTs: seconds }: MappedItem['tensors'],
+    { vision_config: vision }: QwenVlConfig<Qwen25VlVisionConfig>,
+  ): number {
+    if (seconds === undefined) return frame;
+    return Math.floor(f32(f32(frame * (seconds.data as Float32Array)[0]!) * vision.tokens_per_second));
   }
 
   constructor(config: QwenVlConfig<Qwen25VlVisionConfig>) {

@@ -7,7 +7,8 @@ import {
   type QwenVisionConfig,
   type QwenVisionInputs,
 } from './qwen-vision';
-import { QwenVLForConditionalGeneration, type QwenVlConfig } from './qwen-vl';
+import type { QwenVlConfig } from './qwen-inputs';
+import { QwenVLForConditionalGeneration } from './qwen-vl';
 import { VisionMLP } from './vision-encoder';
 
 export interface Qwen2VlVisionConfig extends QwenVisionConfig {

@@ -2,6 +2,7 @@
 import { OcelliError } from '../errors';
 import type { InputContext } from '../inputs/context';
 import { Tensor } from '../media/tensor';
+import { INPUT_REGISTRY } from '../multimodal';
 import {
   LayerNorm,
   Linear,
@@ -23,7 +24,11 @@ import {
   type QwenVisionConfig,
   type QwenVisionInputs,
 } from './qwen-vision';
-import { QwenVLForConditionalGeneration, gridOf, type QwenVlConfig } from './qwen-vl';
+import { gridOf, type QwenVlConfig } from './qwen-inputs';
+import { QwenVLForConditionalGeneration } from './qwen-vl';
+import { inputProcessorForQwen3Vl } from './qwen3-video';
+import { qwenKwargs } from './qwen-video';
+import { pictureAndVideoForms } from './video-inputs';
 
 export interface Qwen3VlVisionConfig extends QwenVisionConfig {
   hidden_size: number;
@@ -156,12 +161,10 @@ function tableSide({ num_position_embeddings: rows }: Qwen3VlVisionConfig): numb
   throw configError('vision_config.num_position_embeddings', 'a square number', rows);
 }
 
+@INPUT_REGISTRY.registerInputProcessor(inputProcessorForQwen3Vl, qwenKwargs)
 export class Qwen3VLForConditionalGeneration extends QwenVLForConditionalGeneration {
-  static override readonly forms = [
-    ['pixelValues', 'patchPositions', 'cuSeqlens', 'tableIndex', 'tableWeight'],
-    ['imageEmbeds'],
-    [],
-  ];
+  static override readonly forms = pictureAndVideoForms('patchPositions', 'cuSeqlens', 'tableIndex', 'tableWeight');
+  static override readonly videoLimits = 'video';
 
   static override inputs(config: QwenVlConfig): InputSpecs {
     return {

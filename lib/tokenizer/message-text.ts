@@ -21,11 +21,14 @@ export function templateTakesParts(template: string, tokens: Readonly<Record<str
   return answer;
 }
 
-/** Content parts as one string: a line for each item, then the texts (vLLM v0.6.3, vllm/entrypoints/chat_utils.py). */
-export function flatMessage(message: TemplateMessage, item: string): TemplateMessage {
+/**
+ * Content parts as one string: a line for each item, then the texts (vLLM v0.6.3, vllm/entrypoints/chat_utils.py).
+ * @param item what stands for an item of a modality
+ */
+export function flatMessage(message: TemplateMessage, item: (modality: string) => string): TemplateMessage {
   if (!Array.isArray(message.content)) return message;
   const parts = message.content as readonly { type: string; text?: string }[];
-  const items = parts.filter((p) => p.type !== 'text').map(() => item);
+  const items = parts.filter((p) => p.type !== 'text').map((p) => item(p.type));
   const texts = parts.filter((p) => p.type === 'text').map((p) => p.text ?? '');
   return { ...message, content: [...items, ...texts].join('\n') };
 }

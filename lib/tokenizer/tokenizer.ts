@@ -183,14 +183,17 @@ export class Tokenizer {
   ): Promise<{ text: string; segments: Segment[]; ids: number[] }> {
     const all = JSON.stringify(messages);
     const marker = unusedCharacter(all);
-    const item = unusedCharacter(all + marker);
+    const items = new Map<string, string>();
+    for (const modality of Object.keys(placeholders))
+      items.set(modality, unusedCharacter([all, marker, ...items.values()].join('')));
     const lists = messages.some((m) => Array.isArray(m.content));
     const flat = lists && !(await templateTakesParts(this.chatTemplate(options), this.templateVariables()));
-    const given = flat ? messages.map((m) => flatMessage(m, item)) : messages;
+    const given = flat ? messages.map((m) => flatMessage(m, (modality) => items.get(modality) ?? '')) : messages;
     const contents = this.added.map((t) => t.content).filter((c) => c.length > 1);
     const broken = contents.length === 0 ? given : given.map((m) => breakSpellings(m, contents, marker));
-    // Only the text that flatMessage wrote has this character.
-    const rendered = (await this.applyChatTemplate(broken, options)).replaceAll(item, placeholders.image ?? '');
+    let rendered = await this.applyChatTemplate(broken, options);
+    // Only the text that flatMessage wrote has these characters.
+    for (const [modality, item] of items) rendered = rendered.replaceAll(item, placeholders[modality]!);
     // The template writes its own BOS; a stretch that starts the text keeps its prefix rules.
     const segments = this.rawMatcher
       .split(wellFormed(rendered))

@@ -244,7 +244,7 @@ async function tokensOf({ architectures, pictures }: Family): Promise<[number, n
     modelClass,
     hfConfig,
     preprocessorConfig: preprocessor,
-    multimodalConfig: { limitPerPrompt: {}, mmProcessorKwargs: {} },
+    multimodalConfig: { limitPerPrompt: { video: 0 }, mmProcessorKwargs: {} },
   };
   MULTIMODAL_REGISTRY.initMmLimitsPerPrompt(modelConfig);
   const row = hfConfig.image_token_index as number;
@@ -281,6 +281,7 @@ Checkpoints load in both generations of names and configurations, as safetensors
 
 Tokens are those of features, for one picture of 1024 x 768 and for the most expensive picture, which memory is planned for;
 \`mmProcessorKwargs\` (\`minPixels\`, \`maxPixels\`, \`doImageSplitting\`, \`maxPatches\`, \`doPanAndScan\` ...) changes both.
+Qwen-VL and LLaVA-OneVision take videos as frames, too ([pictures.md](pictures.md)).
 
 | Family | Architectures | Pictures | Tokens | At most | Golden test | Not run here |
 |-|-|-|-|-|-|-|

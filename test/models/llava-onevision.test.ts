@@ -50,7 +50,10 @@ test('the dummy data is the largest picture; of one tile where the engine pads',
     [{}, 121],
     [{ visionAspectRatio: 'pad' }, 10],
   ] as const) {
-    const config = await fixture('llava_onevision', { limitMmPerPrompt: { image: 1 }, mmProcessorKwargs: kwargs });
+    const config = await fixture('llava_onevision', {
+      limitMmPerPrompt: { image: 1, video: 0 },
+      mmProcessorKwargs: kwargs,
+    });
     MULTIMODAL_REGISTRY.initMmLimitsPerPrompt(config);
     expect(MULTIMODAL_REGISTRY.getMaxMultimodalTokens(config)).toBe(tokens);
     const dummy = await INPUT_REGISTRY.dummyDataForProfiling(config, 200, MULTIMODAL_REGISTRY);

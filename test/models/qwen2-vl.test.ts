@@ -83,7 +83,7 @@ test('embeddings come with their grid, since positions depend on it', async () =
 });
 
 test('the dummy data is the largest picture: at 9408 pixels one of 1 x 48, not of 3 x 4', async () => {
-  const config = await fixture('qwen2_vl', { limitMmPerPrompt: { image: 2 } });
+  const config = await fixture('qwen2_vl', { limitMmPerPrompt: { image: 2, video: 0 } });
   MULTIMODAL_REGISTRY.initMmLimitsPerPrompt(config);
   expect(MULTIMODAL_REGISTRY.getMaxMultimodalTokens(config)).toBe(96);
   const dummy = await INPUT_REGISTRY.dummyDataForProfiling(config, 100, MULTIMODAL_REGISTRY);

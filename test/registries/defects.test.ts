@@ -134,6 +134,6 @@ test('the maximum of a model is that of its own pinpoints and limits, never a fi
   ] as const) {
     const config = await fixture(name);
     MULTIMODAL_REGISTRY.initMmLimitsPerPrompt(config);
-    expect([name, MULTIMODAL_REGISTRY.getMaxMultimodalTokens(config)]).toEqual([name, most]);
+    expect([name, MULTIMODAL_REGISTRY.getMaxTokensByModality(config).image]).toEqual([name, most]);
   }
 });

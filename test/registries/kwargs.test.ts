@@ -108,7 +108,7 @@ describe('Qwen2-VL: sizes are options of engine and request', () => {
     return {
       placeholders: processed.promptTokenIds.length,
       patches: (mapped.pixelValues as Tensor).shape[0]! / 4,
-      max: MULTIMODAL_REGISTRY.getMaxMultimodalTokens(config),
+      max: MULTIMODAL_REGISTRY.getPlugin('image').getMaxMultimodalTokens(config),
     };
   };
 

@@ -34,6 +34,7 @@ const classes: Readonly<Record<string, Preprocess>> = {
 const cache = new Map<string, ImageProcessor>();
 const cacheSize = 32;
 const ofModels = new WeakMap<RegistryModelConfig, ImageProcessor>();
+const ofFrames = new WeakMap<RegistryModelConfig, ImageProcessor>();
 
 /**
  * The image processor of a checkpoint, driven by its preprocessor_config.json: Pillow's arithmetic on uint8, then the reference's
@@ -60,6 +61,19 @@ export class ImageProcessor {
       const { preprocessorConfig, processorConfig: other, model } = modelConfig;
       processor = ImageProcessor.fromConfig(chooseSettings(preprocessorConfig, other, model));
       ofModels.set(modelConfig, processor);
+    }
+    return processor;
+  }
+
+  /** What a model's videos go through, frame by frame: the same class, with settings of its own where the checkpoint has a file of them. */
+  static ofVideos(modelConfig: RegistryModelConfig): ImageProcessor {
+    const pictures = ImageProcessor.of(modelConfig);
+    const own = modelConfig.videoProcessorConfig ?? modelConfig.processorConfig?.video_processor;
+    if (typeof own !== 'object' || own === null) return pictures;
+    let processor = ofFrames.get(modelConfig);
+    if (!processor) {
+      processor = ImageProcessor.fromConfig({ ...own, image_processor_type: pictures.config({}).type });
+      ofFrames.set(modelConfig, processor);
     }
     return processor;
   }

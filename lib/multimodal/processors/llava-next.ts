@@ -48,6 +48,16 @@ export async function llavaOnevision(
   return { pixelValues: stack(tiles), imageSizes: imageSizes(images) };
 }
 
+/** Of a video: each frame squashed to a tile, [frames, 3, tile, tile]. */
+export async function llavaOnevisionFrames(frames: readonly RawImage[], config: ProcessorConfig): Promise<Tensor> {
+  const tile = tileSide(config);
+  const squashed = frames.map(async (frame) => {
+    const steps: PixelStep[] = [{ op: 'resize', width: tile, height: tile, filter: config.filter }];
+    return new Tensor('float32', [3, tile, tile], await preprocessImage(frame, { steps, ...normalisation(config) }));
+  });
+  return stack(await Promise.all(squashed));
+}
+
 function tileSide({ cropSize, size }: ProcessorConfig): number {
   const side = cropSize.height ?? size.shortest_edge ?? size.height;
   if (side !== undefined) return side;

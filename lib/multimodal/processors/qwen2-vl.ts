@@ -1,4 +1,4 @@
-/** Qwen2-VL: the picture at its own resolution, as rows of patches in merge-block order. */
+/** Qwen2-VL: a picture, or a video's frames, at its own resolution, as rows of patches in merge-block order. */
 import { OcelliError } from '../../errors';
 import { preprocessImage } from '../../media/native-image';
 import { Tensor } from '../../media/tensor';
@@ -8,16 +8,10 @@ import { positiveInteger, type ProcessorConfig } from './config';
 
 /** pixelValues [patches of all pictures, 3 * temporal * patch * patch]; imageGridThw [n, 3]: time, rows, columns in patches. */
 export async function qwen2Vl(images: readonly RawImage[], config: ProcessorConfig): Promise<Record<string, Tensor>> {
-  const { patch, merge, temporal } = patchSizes(config);
   const pictures = await Promise.all(
     images.map(async (image) => {
       const [rows, cols] = qwen2VlGrid(image.height, image.width, config);
-      const [height, width] = [rows * patch, cols * patch];
-      const data = await preprocessImage(image, {
-        steps: config.doResize ? [{ op: 'resize', width, height, filter: config.filter }] : [],
-        ...normalisation(config),
-      });
-      return { rows, cols, patches: mergeOrderedPatches(data, height, width, patch, merge, temporal) };
+      return { rows, cols, patches: await patchRows([image], [1, rows, cols], config) };
     }),
   );
   const length = pictures.reduce((n, p) => n + p.patches.length, 0);
@@ -27,9 +21,8 @@ export async function qwen2Vl(images: readonly RawImage[], config: ProcessorConf
     pixels.set(patches, offset);
     offset += patches.length;
   }
-  const row = 3 * temporal * patch * patch;
   return {
-    pixelValues: new Tensor('float32', [length / row, row], pixels),
+    pixelValues: rowsOfPatches(pixels, config),
     imageGridThw: new Tensor(
       'int64',
       [images.length, 3],
@@ -38,7 +31,53 @@ export async function qwen2Vl(images: readonly RawImage[], config: ProcessorConf
   };
 }
 
-function patchSizes({ extra }: ProcessorConfig): { patch: number; merge: number; temporal: number } {
+/** pixelValuesVideos [patches, 3 * temporal * patch * patch], frame by frame; videoGridThw [1, 3]: time, rows, columns in patches. */
+export async function qwen2VlVideo(
+  frames: readonly RawImage[],
+  grid: PatchGrid,
+  config: ProcessorConfig,
+): Promise<{ pixelValuesVideos: Tensor; videoGridThw: Tensor }> {
+  return {
+    pixelValuesVideos: rowsOfPatches(await patchRows(frames, grid, config), config),
+    videoGridThw: new Tensor('int64', [1, 3], BigInt64Array.from(grid, BigInt)),
+  };
+}
+
+/** time, rows and columns of patches. */
+export type PatchGrid = readonly [time: number, rows: number, cols: number];
+
+function rowsOfPatches(pixels: Float32Array, config: ProcessorConfig): Tensor {
+  const { patch, temporal } = patchSizes(config);
+  const row = 3 * temporal * patch * patch;
+  return new Tensor('float32', [pixels.length / row, row], pixels);
+}
+
+/** A patch is as many frames deep as `temporal` says; where frames are missing, the last one stays. A picture is one frame. */
+async function patchRows(
+  frames: readonly RawImage[],
+  [time, rows, cols]: PatchGrid,
+  config: ProcessorConfig,
+): Promise<Float32Array> {
+  const { patch, merge, temporal } = patchSizes(config);
+  const [height, width] = [rows * patch, cols * patch];
+  const pixels = await Promise.all(
+    frames.map((image) =>
+      preprocessImage(image, {
+        steps: config.doResize ? [{ op: 'resize', width, height, filter: config.filter }] : [],
+        ...normalisation(config),
+      }),
+    ),
+  );
+  const size = rows * cols * 3 * temporal * patch * patch;
+  const out = new Float32Array(time * size);
+  for (let t = 0; t < time; t++) {
+    const deep = Array.from({ length: temporal }, (_, i) => pixels[Math.min(t * temporal + i, pixels.length - 1)]!);
+    mergeOrderedPatches(deep, height, width, patch, merge, out.subarray(t * size, (t + 1) * size));
+  }
+  return out;
+}
+
+export function patchSizes({ extra }: ProcessorConfig): { patch: number; merge: number; temporal: number } {
   return {
     patch: positiveInteger(extra, 'patch_size'),
     merge: positiveInteger(extra, 'merge_size'),
@@ -46,16 +85,52 @@ function patchSizes({ extra }: ProcessorConfig): { patch: number; merge: number;
   };
 }
 
-/** [rows, columns] of patches that a picture of this size becomes. */
-export function qwen2VlGrid(height: number, width: number, config: ProcessorConfig): [rows: number, cols: number] {
+/** [rows, columns] of patches that a picture of this size becomes. @param frames of how many frames the limits count the pixels */
+export function qwen2VlGrid(
+  height: number,
+  width: number,
+  config: ProcessorConfig,
+  frames?: CountedFrames,
+): [rows: number, cols: number] {
   const { patch, merge } = patchSizes(config);
   const factor = patch * merge;
-  const [h, w] = config.doResize ? smartResize(height, width, factor, ...pixelLimits(config)) : [height, width];
+  const [h, w] = config.doResize ? smartResize(height, width, factor, ...pixelLimits(config), frames) : [height, width];
   if (h % factor === 0 && w % factor === 0) return [h / patch, w / patch];
   throw new OcelliError(
     'ERR_IMAGE_SIZE',
     `Expected sides that are multiples of ${factor} for a picture that is not resized but received ${width}x${height}`,
   );
+}
+
+/** What the limits on a video's pixels are of: each frame (Qwen2-VL, Qwen2.5-VL), or all of them together (Qwen3-VL). */
+export type VideoLimits = 'frame' | 'video';
+
+/** The patches of a video of `count` frames. */
+export function qwen2VlVideoGrid(
+  count: number,
+  height: number,
+  width: number,
+  config: ProcessorConfig,
+  limits: VideoLimits,
+): PatchGrid {
+  const { patch, merge, temporal } = patchSizes(config);
+  const time = Math.ceil(count / temporal);
+  if (limits === 'frame') return [time, ...qwen2VlGrid(height, width, config)];
+  // A side that is shorter than a merged patch is brought to one, the other with it.
+  const scale = config.doResize ? Math.max(1, (patch * merge) / height, (patch * merge) / width) : 1;
+  const [h, w] = scale === 1 ? [height, width] : [Math.trunc(height * scale), Math.trunc(width * scale)];
+  return [time, ...qwen2VlGrid(h, w, config, countedFrames(count, temporal))];
+}
+
+/** How many frames there are, and for how many their number is counted: a multiple of what a patch is deep, half to even. */
+export interface CountedFrames {
+  given: number;
+  counted: number;
+}
+
+export function countedFrames(count: number, temporal: number): CountedFrames {
+  const given = Math.max(count, temporal);
+  return { given, counted: roundHalfEven(given / temporal) * temporal };
 }
 
 /** Fewest and most pixels after the resize. min_pixels and max_pixels win over size, whose edges are pixel counts in newer files. */
@@ -64,6 +139,8 @@ export function pixelLimits({ size, extra }: ProcessorConfig): [min: number, max
     extra[own] === undefined && edge !== undefined ? edge : positiveInteger(extra, own);
   return [limit('min_pixels', size.shortest_edge), limit('max_pixels', size.longest_edge)];
 }
+
+const onePicture: CountedFrames = { given: 1, counted: 1 };
 
 /**
  * [height, width] as multiples of `factor` within the limits, aspect roughly kept; half rounds to even
@@ -75,6 +152,7 @@ export function smartResize(
   factor: number,
   minPixels: number,
   maxPixels: number,
+  { given, counted }: CountedFrames = onePicture,
 ): [number, number] {
   const ratio = Math.max(height, width) / Math.min(height, width);
   if (!(ratio <= 200)) {
@@ -85,12 +163,12 @@ export function smartResize(
   }
   let h = roundHalfEven(height / factor) * factor;
   let w = roundHalfEven(width / factor) * factor;
-  if (h * w > maxPixels) {
-    const beta = Math.sqrt((height * width) / maxPixels);
+  if (counted * h * w > maxPixels) {
+    const beta = Math.sqrt((given * height * width) / maxPixels);
     h = Math.max(factor, Math.floor(height / beta / factor) * factor);
     w = Math.max(factor, Math.floor(width / beta / factor) * factor);
-  } else if (h * w < minPixels) {
-    const beta = Math.sqrt(minPixels / (height * width));
+  } else if (counted * h * w < minPixels) {
+    const beta = Math.sqrt(minPixels / (given * height * width));
     h = Math.ceil((height * beta) / factor) * factor;
     w = Math.ceil((width * beta) / factor) * factor;
   }
@@ -105,18 +183,17 @@ function roundHalfEven(x: number): number {
   return floor % 2 === 0 ? floor : floor + 1;
 }
 
-/** CHW pixels to rows ordered (block row, block column, row in block, column in block); inside a row: channel, time, y, x. */
+/** CHW pixels of frames to rows ordered (block row, block column, row in block, column in block); inside a row: channel, time, y, x. */
 function mergeOrderedPatches(
-  chw: Float32Array,
+  frames: readonly Float32Array[],
   height: number,
   width: number,
   patch: number,
   merge: number,
-  temporal: number,
-): Float32Array {
+  out: Float32Array,
+): void {
   const rows = height / patch;
   const cols = width / patch;
-  const out = new Float32Array(rows * cols * 3 * temporal * patch * patch);
   let at = 0;
   for (let blockRow = 0; blockRow < rows; blockRow += merge) {
     for (let blockCol = 0; blockCol < cols; blockCol += merge) {
@@ -124,7 +201,7 @@ function mergeOrderedPatches(
         const top = (blockRow + Math.floor(inside / merge)) * patch;
         const left = (blockCol + (inside % merge)) * patch;
         for (let c = 0; c < 3; c++) {
-          for (let t = 0; t < temporal; t++) {
+          for (const chw of frames) {
             for (let y = 0; y < patch; y++, at += patch) {
               const from = (c * height + top + y) * width + left;
               out.set(chw.subarray(from, from + patch), at);
@@ -134,5 +211,4 @@ function mergeOrderedPatches(
       }
     }
   }
-  return out;
 }
