@@ -9,6 +9,10 @@ namespace OCELLI_ISA_NS {
 
 namespace {
 
+// As many tasks as these per thread come out even enough; below so many pairs packing would weigh too much.
+constexpr int64_t kTasksPerThread = 3;
+constexpr int64_t kLeastRows = 24;
+
 struct PagedAttention final : AttentionTasks {
   const OpCall& call;
   const Tensor& q;
@@ -20,6 +24,7 @@ struct PagedAttention final : AttentionTasks {
   int64_t group;
   AttentionShape shape;
   AttentionItem* items;
+  int64_t limit;  // pairs of one task
   int64_t count = 0;
   int64_t tasks = 0;
 
@@ -32,7 +37,8 @@ struct PagedAttention final : AttentionTasks {
         layer(kv.layer[c.attrs->integer("layer")]),
         window(c.attrs->integer("window", 0)),
         group(q.shape[1] / kv.kv_heads),
-        items(static_cast<AttentionItem*>(c.scratch)) {
+        items(static_cast<AttentionItem*>(c.scratch)),
+        limit(limit_of(kv.kv_heads * group * q.shape[0], c.pool->threads())) {
     shape.dk = kv.head_dim_k;
     shape.dv = kv.head_dim_v;
     shape.scale = static_cast<float>(c.attrs->number("scale"));
@@ -46,23 +52,36 @@ struct PagedAttention final : AttentionTasks {
   }
 
   int64_t pairs_of(int64_t s) const { return (step.cu_rows[s + 1] - step.cu_rows[s]) * group; }
-  int64_t blocks_of(int64_t s) const { return (pairs_of(s) + kBlockRows - 1) / kBlockRows; }
+  int64_t blocks_of(int64_t s) const { return (pairs_of(s) + limit - 1) / limit; }
 
-  // The sequence, key-value head and first pair of a task.
+  // A chunk of a prompt beside decodes is few large tasks: cut smaller, threads come out even, and each packs its
+  // tiles.
+  static int64_t limit_of(int64_t pairs, int64_t threads) {
+    if (threads == 1) return kBlockRows;
+    const int64_t even = (pairs / (kTasksPerThread * threads) + kMR - 1) / kMR * kMR;
+    return even < kLeastRows ? kLeastRows : (even > kBlockRows ? kBlockRows : even);
+  }
+
+  // The sequence, key-value head and pairs [begin, end) of a task.
   struct Place {
     int64_t s;
     int64_t kv_head;
     int64_t begin;
+    int64_t end;
   };
   Place place_of(int64_t task) const {
     const AttentionItem& item = item_of(items, count, task);
     int64_t inside = task - item.first_task;
-    return {item.item, inside / blocks_of(item.item), inside % blocks_of(item.item) * kBlockRows};
+    int64_t pairs = pairs_of(item.item);
+    int64_t blocks = blocks_of(item.item);
+    int64_t block = inside % blocks;
+    int64_t end = (block + 1) * limit;
+    return {item.item, inside / blocks, block * limit, end < pairs ? end : pairs};
   }
 
   int64_t rows(int64_t task, AttentionRow* block) const override {
-    auto [s, kv_head, begin] = place_of(task);
-    int64_t pairs = pairs_of(s) - begin < kBlockRows ? pairs_of(s) - begin : kBlockRows;
+    auto [s, kv_head, begin, end] = place_of(task);
+    int64_t pairs = end - begin;
     int64_t first = step.context[s] - (step.cu_rows[s + 1] - step.cu_rows[s]);
     for (int64_t i = 0; i < pairs; i++) {
       int64_t row = step.cu_rows[s] + (begin + i) / group;
