@@ -85,6 +85,7 @@ export class References {
 export async function runMix(mix: Mix, references: References): Promise<MixReport> {
   const alone = await references.answer(mix);
   const options: EngineOptions = { ...mix.kind, ...mix.options(alone) };
+  if (mix.subject.bothWays) options.maxNumBatchedTokens = Math.max(options.maxNumBatchedTokens!, alone.longest);
   const llm = await mix.subject.load(options);
   const differences: string[] = [];
   const met = nothingMet();

@@ -16,6 +16,8 @@ export interface Subject {
   /** Bounds of a mix: the model of real width takes seconds for what the others do in milliseconds. */
   maxRequests: number;
   maxTokens: number;
+  /** Spans of a prompt attend both ways, so that a step has to take them whole. */
+  bothWays?: boolean;
 }
 
 const words = 'a red ring of two small birds over the green house table light where many tell'.split(' ');
@@ -62,7 +64,8 @@ function golden(path: string): Subject {
     .filter((c) => c.prompt !== null && c.image_embeds === undefined && c.processor_kwargs === undefined)
     .filter((c) => c.input_ids.length <= 400)
     .map((c) => ({ text: c.prompt!, images: c.images.map((name) => folder.picture(name)) }));
-  return textual(folder.name, path, beginnings);
+  const bothWays = folder.name.startsWith('gemma3') || folder.name.startsWith('paligemma');
+  return { ...textual(folder.name, path, beginnings), bothWays };
 }
 
 /** Prompts end beside the borders of attention's tiles (256) and of the products' rows. */
