@@ -38,6 +38,10 @@ export interface MixReport {
   met: Met;
 }
 
+interface Vision {
+  deepstack_visual_indexes?: number[];
+}
+
 interface Alone {
   bits: Bits[];
   longest: number;
@@ -67,7 +71,9 @@ export class References {
     const outputs: RequestOutput[] = [];
     for (const { prompt, params } of asks) outputs.push(await llm.generate(prompt, params));
     const lengths = outputs.map((o, i) => o.usage.promptTokens + asks[i]!.params.maxTokens!);
-    const width = llm.modelConfig.textConfig.hidden_size as number;
+    // Features that several layers add lie side by side in the encoder cache.
+    const { deepstack_visual_indexes: layers = [] } = (llm.modelConfig.hfConfig.vision_config ?? {}) as Vision;
+    const width = (llm.modelConfig.textConfig.hidden_size as number) * (1 + layers.length);
     return {
       bits: outputs.map(bitsOf),
       longest: Math.max(...lengths),
