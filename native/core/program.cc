@@ -51,11 +51,8 @@ class Parser {
     find_symbols();
     static const char* const kKeys[] = {"name",      "symbols", "values",  "inputs", "weights",
                                         "constants", "ops",     "outputs", "taps"};
-    Keys keys(json_);
-    std::string key;
-    json_.begin_object();
-    while (json_.next_key(&key)) {
-      switch (keys.at(key, kKeys)) {
+    Keys keys = object(kKeys, [&](size_t key) {
+      switch (key) {
         case 0:
           program_.name = json_.string();
           break;
@@ -83,13 +80,23 @@ class Parser {
         default:
           named_values(&program_.taps);
       }
-    }
+    });
     for (size_t i : {0, 1, 2, 3, 4, 6, 7}) keys.require(i, kKeys[i]);
     json_.finish();
     return std::move(program_);
   }
 
  private:
+  // Reads an object: field(i) reads the value of the key names[i]. What was there is returned.
+  template <size_t N, class F>
+  Keys object(const char* const (&names)[N], F field) {
+    Keys keys(json_);
+    std::string key;
+    json_.begin_object();
+    while (json_.next_key(&key)) field(keys.at(key, names));
+    return keys;
+  }
+
   template <class F>
   void for_each(F element) {
     json_.begin_array();
@@ -131,17 +138,14 @@ class Parser {
       return dim;
     }
     static const char* const kKeys[] = {"c", "terms"};
-    Keys keys(json_);
-    std::string key;
-    json_.begin_object();
-    while (json_.next_key(&key)) {
-      if (keys.at(key, kKeys) == 0) {
+    Keys keys = object(kKeys, [&](size_t key) {
+      if (key == 0) {
         dim.constant = bounded(-kMaxFactor, kMaxFactor);
       } else {
         for_each([this, &dim] { dim.terms.push_back(term()); });
         if (dim.terms.size() > kMaxTerms) json_.fail("at most " + std::to_string(kMaxTerms) + " terms");
       }
-    }
+    });
     keys.require(1, "terms");
     return dim;
   }
@@ -149,11 +153,8 @@ class Parser {
   DimTerm term() {
     static const char* const kKeys[] = {"sym", "mul", "div"};
     DimTerm term = {-1, 1, 1};
-    Keys keys(json_);
-    std::string key;
-    json_.begin_object();
-    while (json_.next_key(&key)) {
-      switch (keys.at(key, kKeys)) {
+    Keys keys = object(kKeys, [&](size_t key) {
+      switch (key) {
         case 0: {
           std::string name = json_.string(256);
           for (size_t i = 0; i < program_.symbols.size(); i++) {
@@ -168,7 +169,7 @@ class Parser {
         default:
           term.div = bounded(1, kMaxFactor);
       }
-    }
+    });
     keys.require(0, "sym");
     return term;
   }
@@ -178,11 +179,8 @@ class Parser {
     Value value;
     value.kind = ValueKind::kOp;
     value.dtype = DType::kF32;
-    Keys keys(json_);
-    std::string key;
-    json_.begin_object();
-    while (json_.next_key(&key)) {
-      switch (keys.at(key, kKeys)) {
+    Keys keys = object(kKeys, [&](size_t key) {
+      switch (key) {
         case 0:
           value.kind = value_kind();
           break;
@@ -214,7 +212,7 @@ class Parser {
         default:
           value.path = json_.string();
       }
-    }
+    });
     for (size_t i : {0, 1, 2}) keys.require(i, kKeys[i]);
     bool view =
         value.kind == ValueKind::kSlice || value.kind == ValueKind::kReshape || value.kind == ValueKind::kExpand;
@@ -239,11 +237,8 @@ class Parser {
   void input() {
     static const char* const kKeys[] = {"name", "kind", "value"};
     ProgramInput input;
-    Keys keys(json_);
-    std::string key;
-    json_.begin_object();
-    while (json_.next_key(&key)) {
-      switch (keys.at(key, kKeys)) {
+    Keys keys = object(kKeys, [&](size_t key) {
+      switch (key) {
         case 0:
           input.name = json_.string(1024);
           break;
@@ -253,7 +248,7 @@ class Parser {
         default:
           input.value = index();
       }
-    }
+    });
     for (size_t i : {0, 1, 2}) keys.require(i, kKeys[i]);
     bool known = false;
     for (const char* kind : {"data", "rowIndex", "cuSeqlens", "positions", "tokens"})
@@ -266,11 +261,8 @@ class Parser {
     static const char* const kKeys[] = {"name", "shape", "linear", "parts", "value"};
     ProgramWeight weight;
     weight.linear = false;
-    Keys keys(json_);
-    std::string key;
-    json_.begin_object();
-    while (json_.next_key(&key)) {
-      switch (keys.at(key, kKeys)) {
+    Keys keys = object(kKeys, [&](size_t key) {
+      switch (key) {
         case 0:
           weight.name = json_.string(1024);
           break;
@@ -290,7 +282,7 @@ class Parser {
         default:
           weight.value = index();
       }
-    }
+    });
     for (size_t i : {0, 1, 4}) keys.require(i, kKeys[i]);
     if (weight.parts.empty()) weight.parts.push_back(weight.name);
     program_.weights.push_back(std::move(weight));
@@ -299,16 +291,13 @@ class Parser {
   void constant() {
     static const char* const kKeys[] = {"value", "data"};
     ProgramConstant constant;
-    Keys keys(json_);
-    std::string key;
-    json_.begin_object();
-    while (json_.next_key(&key)) {
-      if (keys.at(key, kKeys) == 0) {
+    Keys keys = object(kKeys, [&](size_t key) {
+      if (key == 0) {
         constant.value = index();
       } else {
         for_each([this, &constant] { constant.data.push_back(json_.number()); });
       }
-    }
+    });
     for (size_t i : {0, 1}) keys.require(i, kKeys[i]);
     program_.constants.push_back(std::move(constant));
   }
@@ -316,11 +305,8 @@ class Parser {
   void op() {
     static const char* const kKeys[] = {"op", "in", "out", "attrs", "path"};
     ProgramOp op;
-    Keys keys(json_);
-    std::string key;
-    json_.begin_object();
-    while (json_.next_key(&key)) {
-      switch (keys.at(key, kKeys)) {
+    Keys keys = object(kKeys, [&](size_t key) {
+      switch (key) {
         case 0: {
           std::string name = json_.string(64);
           if (!op_from_name(name, &op.op)) json_.fail("an op that this build has instead of '" + name + "'");
@@ -345,7 +331,7 @@ class Parser {
         default:
           op.path = json_.string(4096);
       }
-    }
+    });
     for (size_t i : {0, 1, 2, 4}) keys.require(i, kKeys[i]);
     program_.ops.push_back(std::move(op));
   }
