@@ -13,8 +13,8 @@ namespace ocelli {
 namespace image {
 
 constexpr size_t kLargePage = 2 << 20;
-// Below this, pages of 2 MiB would be mostly empty.
-constexpr size_t kLargePicture = 1 << 20;
+// Below this the allocator keeps freed room, and nothing is handed out anew: large pages would be cleared each time.
+constexpr size_t kLargePicture = 8 << 20;
 
 // How far behind `data` a large page begins.
 inline size_t to_large_page(const void* data) {
