@@ -28,21 +28,30 @@ const cell = (value) => text(value).replaceAll('|', '\\|').replaceAll('\n', ' ')
 const range = ([low, high]) => `${text(low)} to ${text(high)}`;
 const spread = (value) => (Array.isArray(value) ? range(value) : text(value));
 
+/** Where a row was measured: rows of one table may come from several machines, and ratios differ between them. */
+function machine({ cpu, isa, measured }) {
+  const name = cpu
+    .replace(/\(R\)|Processor/g, '')
+    .replace(/\s+/g, ' ')
+    .trim();
+  return [isa === undefined ? name : `${name} (${isa})`, measured.slice(0, 10)].join(', ');
+}
+
 /** A line per condition: a row's goals stand one below the other. */
 function lines(name, result) {
   const command = `\`npm run bench -- --row ${name}\``;
-  if (!result) return [`| ${command} | | | | not yet |`];
+  if (!result) return [`| ${command} | | | | not yet | |`];
   const conditions = result.conditions ?? [
     { what: result.unit, goal: result.goal, median: result.value, spread: result.spread, pass: result.pass },
   ];
   return conditions.map(({ what, goal, median, spread: range, why, pass }, i) => {
     const measured = why ?? (range === undefined ? text(median) : `${text(median)} (${spread(range)})`);
-    return `| ${i === 0 ? command : ''} | ${cell(what)} | ${cell(goal)} | ${cell(measured)} | ${pass ? 'yes' : 'no'} |`;
+    return `| ${i === 0 ? command : ''} | ${cell(what)} | ${cell(goal)} | ${cell(measured)} | ${pass ? 'yes' : 'no'} | ${i === 0 ? machine(result) : ''} |`;
   });
 }
 
 const tableOf = (names, results) =>
-  ['| Command | What | Goal | Median (spread) | Held |', '|-|-|-|-|-|']
+  ['| Command | What | Goal | Median (spread) | Held | Measured on |', '|-|-|-|-|-|-|']
     .concat(names.flatMap((name) => lines(name, results[name])))
     .join('\n');
 

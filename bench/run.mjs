@@ -68,8 +68,9 @@ for (const name of chosenWhole) {
     console.error(`${name}: kept from ${result.measured}; --again measures anew`);
   } else {
     const { pass, ...found } = await whole[name](asked);
-    const { cpu } = native.info();
-    result = { ...found, name, pass, ...asked, measured: new Date().toISOString(), commit: commit(), cpu };
+    const { cpu, isas } = native.info();
+    const isa = process.env.OCELLI_ISA ?? isas[0];
+    result = { ...found, name, pass, ...asked, measured: new Date().toISOString(), commit: commit(), cpu, isa };
     keep(result);
   }
   const { pass, ...rest } = result;
