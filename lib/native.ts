@@ -251,7 +251,7 @@ export interface NativeBinding {
     options?: { taps?: string[]; kvDtype?: 'f32' | 'bf16' },
   ): Promise<RunResult>;
   /**
-   * Runs one op on one backend, for tests and measurements: `ref`, `baseline`, `avx2`, `avx512`. `packed`: the format that operand 1 is packed
+   * Runs one op on one backend, for tests and measurements: `ref`, `baseline`, `avx2`, `avx512`, `amx`. `packed`: the format that operand 1 is packed
    * in; `seconds`: run as often as it has elements, and each run's time.
    */
   runOp(

@@ -41,13 +41,14 @@ function innerLoops(instructions) {
 
 let checked = 0;
 let spilled = 0;
-for (const isa of ['avx512', 'avx2', 'baseline']) {
+for (const isa of ['amx', 'avx512', 'avx2', 'baseline']) {
   for (const kernel of kernels) {
     // Widening float16 scales without F16C takes more constants than there are registers, once a block.
     if (kernel === 'linear_quantized' && isa === 'baseline') continue;
-    const object = join(folder, `ocelli_cpu_${isa}.dir/native/cpu/${kernel}.cc.o`);
-    if (!existsSync(object)) continue;
-    for (const [name, instructions] of disassemble(object)) {
+    const objects = [kernel, `amx/${kernel}`]
+      .map((source) => join(folder, `ocelli_cpu_${isa}.dir/native/cpu/${source}.cc.o`))
+      .filter(existsSync);
+    for (const [name, instructions] of objects.flatMap(disassemble)) {
       if (!name.includes('multiply_tile<')) continue;
       for (const body of innerLoops(instructions)) {
         if (body.filter((text) => multiplies.test(text)).length < 2) continue;

@@ -94,7 +94,9 @@ function reportText(report: Report): string {
   let text = `ocelli ${report.version} on Node ${report.node}, ${report.platform}\n\n`;
   if (native.loaded) {
     const { info, forcedIsa } = native;
-    const isa = `${info.isa}${forcedIsa ? ' (forced by OCELLI_ISA)' : ''}; this processor runs ${info.isas.join(', ') || 'the reference only'}`;
+    const withheld =
+      info.features.includes('amx-tile') && !info.isas.includes('amx') ? '; Linux granted no AMX tiles' : '';
+    const isa = `${info.isa}${forcedIsa ? ' (forced by OCELLI_ISA)' : ''}; this processor runs ${info.isas.join(', ') || 'the reference only'}${withheld}`;
     const { total, limit, available } = info.memory;
     const grant = limit < total ? `, ${bytes(limit)} granted by the cgroup` : '';
     text += table([

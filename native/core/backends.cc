@@ -1,6 +1,11 @@
 // Which backends there are and which of them this CPU runs.
 #include <cstdlib>
 
+#if defined(__linux__) && defined(OCELLI_HAVE_AMX)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "core/op.h"
 
 namespace ocelli {
@@ -22,6 +27,11 @@ extern const Backend backend;
 namespace avx512 {
 extern const Backend backend;
 }
+#if defined(OCELLI_HAVE_AMX)
+namespace amx {
+extern const Backend backend;
+}
+#endif
 #else
 namespace neon {
 extern const Backend backend;
@@ -56,6 +66,25 @@ bool runs_avx512() {
          __builtin_cpu_supports("avx512bf16");
 }
 
+#if defined(OCELLI_HAVE_AMX)
+// Linux saves tiles for processes that asked for them. It refuses where a thread has too small a stack for signals.
+bool tiles_granted() {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+bool runs_amx() {
+  static const bool runs = runs_avx512() && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+                           __builtin_cpu_supports("amx-int8") && tiles_granted();
+  return runs;
+}
+#endif
+
 #else
 
 bool runs_always() { return true; }
@@ -67,6 +96,9 @@ bool runs_always() { return true; }
 const Variant kVariants[] = {
 #if defined(OCELLI_HAVE_CPU)
 #if defined(__x86_64__)
+#if defined(OCELLI_HAVE_AMX)
+    {"amx", &cpu::amx::backend, runs_amx},
+#endif
     {"avx512", &cpu::avx512::backend, runs_avx512},
     {"avx2", &cpu::avx2::backend, runs_avx2},
     {"baseline", &cpu::baseline::backend, runs_always},

@@ -68,7 +68,7 @@ enum class Op : uint8_t {
 
 // A backend: one OpImpl per row of ops.def (a missing one fails at link), and how it packs weights of `linear`.
 struct Backend {
-  const char* name;  // "ref", "cpu-baseline", "cpu-avx2", "cpu-avx512"
+  const char* name;  // "ref", "cpu-baseline", "cpu-avx2", "cpu-avx512", "cpu-amx"
   const OpImpl* op[static_cast<int>(Op::kCount)];
   // Bytes that packing an [n, k] matrix of `format` takes.
   size_t (*packed_bytes)(WeightFormat format, int64_t n, int64_t k);
@@ -92,7 +92,7 @@ const char* name_of(Op op);
 bool op_from_name(const std::string& name, Op* op);
 
 const Backend* ref_backend();
-// The best that this CPU runs, or the one that OCELLI_ISA (baseline, avx2, avx512, neon) names; throws ERR_ISA when the
+// The best that this CPU runs, or the one that OCELLI_ISA (baseline, avx2, avx512, amx, neon) names; throws ERR_ISA when the
 // CPU lacks it or the name is unknown.
 const Backend* cpu_backend();
 const Backend* cpu_backend(const std::string& isa);

@@ -145,6 +145,11 @@ std::vector<std::string> cpu_features() {
   OCELLI_FEATURE("avx512vl")
   OCELLI_FEATURE("avx512vnni")
   OCELLI_FEATURE("avx512bf16")
+#if defined(OCELLI_HAVE_AMX)
+  OCELLI_FEATURE("amx-tile")
+  OCELLI_FEATURE("amx-bf16")
+  OCELLI_FEATURE("amx-int8")
+#endif
 #undef OCELLI_FEATURE
 #elif defined(__aarch64__)
   features.push_back("neon");

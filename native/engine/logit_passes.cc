@@ -40,7 +40,7 @@ namespace avx512 {
 
 const LogitPasses& logit_passes(const std::string& isa) {
 #if defined(OCELLI_WIDE_LOGITS)
-  if (isa == "avx512") return avx512::kPasses;
+  if (isa == "amx" || isa == "avx512") return avx512::kPasses;
   if (isa == "avx2") return avx2::kPasses;
 #endif
   return narrow::kPasses;

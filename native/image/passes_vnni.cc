@@ -154,7 +154,8 @@ OCELLI_TARGET_VNNI void vertical_vnni(const uint8_t* src, size_t stride, size_t 
 bool has_vnni(const Weights& weights) {
   static const bool supported = [] {
     const char* wanted = std::getenv("OCELLI_ISA");
-    const bool allowed = wanted == nullptr || *wanted == 0 || std::strcmp(wanted, "avx512") == 0;
+    const bool allowed = wanted == nullptr || *wanted == 0 || std::strcmp(wanted, "avx512") == 0 ||
+                         std::strcmp(wanted, "amx") == 0;
     return allowed && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512vnni");
   }();

@@ -1,5 +1,18 @@
 import type { NativeStep, NativeTensor } from '../../dist/native';
-import { eps, expectSameRows, f32, i32, isas, narrow, native, out, random, seeded, toBf16 } from './kernels';
+import {
+  eps,
+  expectSameRows,
+  f32,
+  i32,
+  isas,
+  multipliesBf16,
+  narrow,
+  native,
+  out,
+  random,
+  seeded,
+  toBf16,
+} from './kernels';
 
 interface Sequence {
   rows: number;
@@ -199,7 +212,7 @@ function expectAccurate(setting: Setting, sequences: Sequence[], seed: number, i
           v,
           scale,
           setting.attrs?.softcap ?? 0,
-          isa === 'avx512' && kv === 'bf16',
+          multipliesBf16(isa) && kv === 'bf16',
         );
         for (let d = 0; d < dv; d++) {
           const error = Math.abs(found[at + d]! - exact[at + d]!) / size;

@@ -1,5 +1,5 @@
 import type { NativeTensor } from '../../dist/native';
-import { eps, expectSameBits, expectSameRows, f32, isas, native, out, seeded, toBf16 } from './kernels';
+import { eps, expectSameBits, expectSameRows, f32, isas, multipliesBf16, native, out, seeded, toBf16 } from './kernels';
 
 const formats = ['f32', 'bf16', 'f16'] as const;
 type Format = (typeof formats)[number];
@@ -25,9 +25,6 @@ function rows(x: NativeTensor, first: number, count: number): NativeTensor {
   return f32([count, width], (x.data as Float32Array).subarray(first * width, (first + count) * width));
 }
 
-/** Whether the set multiplies bf16 by bf16: then activations are rounded, once. */
-const roundsActivations = (isa: string, format: Format): boolean => isa === 'avx512' && format === 'bf16';
-
 /**
  * The largest error over |x||w|, of `found` and of a naive kernel of the same dtype (operands as the format has them, one f32 chain over
  * k, every product rounded), against exact arithmetic on the unrounded activations.
@@ -50,7 +47,7 @@ function errors(isa: string, x: NativeTensor, w: NativeTensor, format: Format, f
         const b = round(weights[j * k + p]!);
         xx += a * a;
         ww += b * b;
-        chain = Math.fround(chain + Math.fround((roundsActivations(isa, format) ? toBf16(a) : a) * b));
+        chain = Math.fround(chain + Math.fround((format === 'bf16' && multipliesBf16(isa) ? toBf16(a) : a) * b));
       }
       const norm = Math.sqrt(xx * ww) || 1;
       ours = Math.max(ours, Math.abs((found.data as Float32Array)[i * n + j]! - exact[i * n + j]!) / norm);

@@ -18,7 +18,9 @@ test('kernels are built for several instruction sets', () => {
 test.each(isas)('the objects of %s define no shared symbol', (isa) => {
   const objects = join(folder, `ocelli_cpu_${isa}.dir/native/cpu`);
   expect(existsSync(objects)).toBe(true);
-  for (const object of readdirSync(objects).filter((name) => name.endsWith('.o'))) {
+  for (const object of readdirSync(objects, { recursive: true, encoding: 'utf8' }).filter((name) =>
+    name.endsWith('.o'),
+  )) {
     const symbols = execFileSync('nm', ['-C', '--defined-only', join(objects, object)], { encoding: 'utf8' });
     // W, V, u: weak functions, weak objects, unique globals. What follows belongs to the namespace through its arguments.
     const shared = symbols

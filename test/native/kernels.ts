@@ -4,6 +4,8 @@ import { loadNative, type NativeDType, type NativeTensor } from '../../dist/nati
 export const native = loadNative();
 /** Every instruction set that this machine runs. */
 export const isas = native.info().isas;
+/** Whether the set multiplies bf16 by bf16: then float32 operands are rounded, once. */
+export const multipliesBf16 = (isa: string): boolean => isa === 'avx512' || isa === 'amx';
 
 /** mulberry32: the same numbers everywhere. */
 export function random(seed: number): () => number {

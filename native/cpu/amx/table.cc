@@ -1,0 +1,32 @@
+// AMX's backend: the ops that tiles speed up are its own, all others are AVX-512's, to the bit.
+#include "cpu/linear.h"
+
+namespace ocelli {
+namespace cpu {
+
+namespace avx512 {
+#define OCELLI_OP(name) extern const OpImpl name;
+#include "core/ops.def"
+#undef OCELLI_OP
+size_t packed_bytes(WeightFormat format, int64_t n, int64_t k);
+void pack(const Tensor& rows, int64_t row, PackedMatrix& dst);
+}  // namespace avx512
+
+namespace amx {
+
+// What is declared below hides AVX-512's of the same name.
+using namespace avx512;
+
+extern const Backend backend;
+const Backend backend = {"cpu-amx",
+                         {
+#define OCELLI_OP(name) &name,
+#include "core/ops.def"
+#undef OCELLI_OP
+                         },
+                         avx512::packed_bytes,
+                         avx512::pack};
+
+}  // namespace amx
+}  // namespace cpu
+}  // namespace ocelli
