@@ -8,7 +8,7 @@ import { bytes, print, printJson, table } from './terminal';
 
 interface InspectFlags {
   import: string[];
-  imageSize: { width: number; height: number };
+  imageSize: PictureSize;
   dump?: boolean;
   json?: boolean;
 }
@@ -23,14 +23,20 @@ interface Inspection {
   layers: number;
   vocabSize: number;
   maxModelLen: number;
-  images: ImageCosts | null;
+  images: Costs<PictureSize> | null;
+  videos: Costs<PictureSize & { frames: number }> | null;
   memory: MemoryPlan;
 }
 
-interface ImageCosts {
+interface Costs<Size> {
   perPrompt: number;
   maxTokens: number;
-  example: { width: number; height: number; tokens: number };
+  example: Size & { tokens: number };
+}
+
+interface PictureSize {
+  width: number;
+  height: number;
 }
 
 export function addInspectCommand(program: Command): void {
@@ -66,7 +72,7 @@ async function inspect(model: string, flags: InspectFlags): Promise<void> {
     layers: traced.kvLayers,
     vocabSize: traced.vocabSize,
     maxModelLen: config.maxModelLen,
-    images: await imageCosts(config, traced, flags.imageSize),
+    ...(await mediaCosts(config, traced, flags.imageSize)),
     memory: await estimateMemory(model, options),
   };
   if (flags.json) printJson(inspection);
@@ -91,33 +97,49 @@ function countParameters(programs: readonly ProgramJson[]): Inspection['paramete
   return { total: sum(), text: ofText, encoders: sum() - ofText };
 }
 
-/** The example picture goes through the model's input processor; its pixels do not matter, its size does. */
-async function imageCosts(
+const framesOfExample = 8;
+
+/** Examples go through the model's input processor; their pixels do not matter, their sizes do. */
+async function mediaCosts(
   config: ModelConfig,
   traced: TracedModel,
-  size: { width: number; height: number },
-): Promise<ImageCosts | null> {
-  const row = traced.placeholderTokenIds.image;
-  if (config.multimodalConfig === undefined || row === undefined) return null;
-  // Gemma 3 writes a picture as the token that begins it.
-  const { boi_token_index: begin } = config.hfConfig;
+  size: PictureSize,
+): Promise<Pick<Inspection, 'images' | 'videos'>> {
+  if (config.multimodalConfig === undefined) return { images: null, videos: null };
   MULTIMODAL_REGISTRY.initMmLimitsPerPrompt(config);
   const { width, height } = size;
   const image = { width, height, channels: 3 as const, data: new Uint8Array(width * height * 3) };
-  const { promptTokenIds, segments } = await INPUT_REGISTRY.processInput(config, {
-    promptTokenIds: [typeof begin === 'number' ? begin : row],
-    multiModalData: { image },
-  });
-  const ids = segments?.flatMap((s) => ('text' in s ? [] : s.ids)) ?? promptTokenIds;
+  const costs = async (modality: 'image' | 'video', item: unknown): Promise<Costs<unknown> | null> => {
+    const plugin = MULTIMODAL_REGISTRY.getPlugin(modality);
+    const row = traced.placeholderTokenIds[modality];
+    if (row === undefined || !plugin.hasInputMapper(config.modelClass)) return null;
+    // Gemma 3 writes a picture as the token that begins it.
+    const { boi_token_index: begin } = config.hfConfig;
+    const { promptTokenIds, segments } = await INPUT_REGISTRY.processInput(config, {
+      promptTokenIds: [modality === 'image' && typeof begin === 'number' ? begin : row],
+      multiModalData: { [modality]: item },
+    });
+    const ids = segments?.flatMap((s) => ('text' in s ? [] : s.ids)) ?? promptTokenIds;
+    return {
+      perPrompt: MULTIMODAL_REGISTRY.getMmLimitsPerPrompt(config)[modality] ?? 0,
+      maxTokens: plugin.getMaxMultimodalTokens(config),
+      example: { tokens: ids.filter((id) => id === row).length },
+    };
+  };
+  const images = await costs('image', image);
+  // Any frames fit of which there are no more than in the largest video.
+  const dummy = await INPUT_REGISTRY.dummyDataForProfiling(config, 1, MULTIMODAL_REGISTRY);
+  const [largest] = (dummy.multiModalData?.video ?? []) as readonly (readonly unknown[])[];
+  const frames = Math.min(framesOfExample, largest?.length ?? 0);
+  const videos = frames === 0 ? null : await costs('video', new Array<unknown>(frames).fill(image));
   return {
-    perPrompt: MULTIMODAL_REGISTRY.getMmLimitsPerPrompt(config).image ?? 0,
-    maxTokens: MULTIMODAL_REGISTRY.getPlugin('image').getMaxMultimodalTokens(config),
-    example: { width, height, tokens: ids.filter((id) => id === row).length },
+    images: images && { ...images, example: { ...size, ...images.example } },
+    videos: videos && { ...videos, example: { frames, ...size, ...videos.example } },
   };
 }
 
 function inspectionText(i: Inspection): string {
-  const { memory, images, parameters } = i;
+  const { memory, images, videos, parameters } = i;
   const millions = (n: number): string =>
     n < 1e6 ? `${(n / 1e3).toFixed(0)} K` : `${(n / 1e6).toFixed(n < 1e8 ? 2 : 0)} M`;
   const split =
@@ -134,6 +156,11 @@ function inspectionText(i: Inspection): string {
     about.push(['pictures', `${images.perPrompt} per prompt; at most ${images.maxTokens} tokens each`]);
     about.push(['for example', `${width} x ${height} pixels: ${tokens} tokens`]);
   } else about.push(['pictures', 'none: a text model']);
+  if (videos) {
+    const { frames, width, height, tokens } = videos.example;
+    about.push(['videos', `${videos.perPrompt} per prompt; at most ${videos.maxTokens} tokens each`]);
+    about.push(['for example', `${frames} frames of ${width} x ${height} pixels: ${tokens} tokens`]);
+  }
   text += table(about);
   text += `\nMemory of an engine with these options:\n`;
   text += table([
@@ -147,7 +174,7 @@ function inspectionText(i: Inspection): string {
   return text;
 }
 
-export function sizeOf(text: string): { width: number; height: number } {
+export function sizeOf(text: string): PictureSize {
   const [, width, height] = /^(\d{1,5})[x*](\d{1,5})$/i.exec(text.trim()) ?? [];
   const size = { width: Number(width), height: Number(height) };
   if (!(size.width >= 1 && size.height >= 1))

@@ -39,14 +39,14 @@ export async function planModel(model: string | URL, options: EngineOptions & Lo
   MULTIMODAL_REGISTRY.initMmLimitsPerPrompt(config);
   const traced = tracedWithin(config);
   const programs = programTexts(traced);
-  const maxMultiModalTokens = config.multimodalConfig ? MULTIMODAL_REGISTRY.getMaxMultimodalTokens(config) : 0;
+  const maxTokens = config.multimodalConfig ? MULTIMODAL_REGISTRY.getMaxTokensByModality(config) : {};
   try {
     const items = await largestItems(native, config, traced, programs);
     const opened =
       config.source.format === 'gguf' && config.options.loadFormat !== 'dummy'
         ? await openWeights(native, config.source, traced, config.options)
         : undefined;
-    const plan = planMemory(native, device, config, traced, programs, items, maxMultiModalTokens, opened);
+    const plan = planMemory(native, device, config, traced, programs, items, maxTokens, opened);
     return { native, device, config, traced, programs, plan, opened };
   } catch (e) {
     throw nativeError(e);

@@ -69,6 +69,7 @@ export function weightFormat(config: ModelConfig): Pick<ModelOptions, 'format' |
 /**
  * @param device whose memory it is
  * @param items one per encoder: the largest item that the registered dummy data gives
+ * @param maxTokens by modality: the most that the items of one prompt may cost
  * @param opened the checkpoint, where its types decide what stays in its mapping
  */
 export function planMemory(
@@ -78,10 +79,11 @@ export function planMemory(
   traced: TracedModel,
   programs: readonly string[],
   items: readonly EngineItemSize[],
-  maxMultiModalTokens: number,
+  maxTokens: Readonly<Record<string, number>>,
   opened?: OpenedWeights,
 ): MemoryPlan {
   const { options } = config;
+  const maxMultiModalTokens = Object.values(maxTokens).reduce((a, b) => a + b, 0);
   const threads = options.threads ?? native.info().cores;
   const blockSize = options.blockSize ?? defaultBlockSize;
   const maxModelLen = config.maxModelLen;
@@ -108,9 +110,10 @@ export function planMemory(
     0,
     ...items.map((item) => native.programPeak(programs[item.program]!, backend, item.symbols, threads)),
   );
-  const itemBytes = maxMultiModalTokens * featureBytes;
+  // A prompt that has all it may, or two with all of the most expensive modality: who sends no videos needs no more for them.
+  const kept = Math.max(maxMultiModalTokens, ...Object.values(maxTokens).map((tokens) => 2 * tokens));
   const encoderCache =
-    featureBytes === 0 ? 0 : (options.encoderCacheBytes ?? Math.max(minimumEncoderCache, 2 * itemBytes));
+    featureBytes === 0 ? 0 : (options.encoderCacheBytes ?? Math.max(minimumEncoderCache, kept * featureBytes));
 
   const kvBytes = kvDtype(config) === 'f32' ? 4 : 2;
   const kvBytesPerToken = traced.kvLayers * traced.kvHeads * (traced.headDimK + traced.headDimV) * kvBytes;

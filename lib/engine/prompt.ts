@@ -1,6 +1,7 @@
 /** Prompts and messages to token ids, before any picture is looked at. */
 import { OcelliError } from '../errors';
 import { kindOf } from '../config/json-file';
+import { isTensor } from '../media/tensor';
 import type { MultiModalData } from '../multimodal';
 import type { Segment, Tokenizer } from '../tokenizer';
 import { noTokenizer } from './submission';
@@ -147,6 +148,7 @@ function templatePart(
       break;
     case 'video':
       if (Array.isArray(part.video)) return take('video', part.video);
+      if (isTensor(part.video)) return take('video', [part.video]);
       break;
     case 'image_url':
       if (typeof part.image_url?.url === 'string') return take('image', part.image_url.url);

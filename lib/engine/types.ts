@@ -1,6 +1,7 @@
 /** What goes into an engine and what comes out of it. */
 import type { PoolingMode } from '../config/pooling';
 import type { OcelliError } from '../errors';
+import type { Tensor } from '../media/tensor';
 import type { ImageInput } from '../media/types';
 import type { MultiModalData } from '../multimodal/types';
 
@@ -26,7 +27,7 @@ export type ContentPart =
   | { type: 'text'; text: string }
   | { type: 'image'; image: ImageInput }
   | { type: 'image_url'; image_url: { url: string } }
-  | { type: 'video'; video: readonly ImageInput[] };
+  | { type: 'video'; video: readonly ImageInput[] | Tensor };
 
 /** Its text is untrusted: spellings of special tokens in it stay text. */
 export interface Message {

@@ -171,7 +171,12 @@ function pictureOf<P>(image: unknown, index: number, rows: ImageRows<P>): P {
 const floating: readonly string[] = ['float32', 'bfloat16', 'float16'];
 
 /** Rows of embeddings [F, H], or [1, F, H]. */
-function embeddingRows({ dtype, shape }: Tensor, width: number, index: number): number {
+export function embeddingRows(
+  { dtype, shape }: Tensor,
+  width: number,
+  index: number,
+  modality: keyof typeof called = 'image',
+): number {
   const [rows = 0, columns] = shape.slice(-2);
   const items = shape.slice(0, -2);
   if (columns === width && rows > 0 && floating.includes(dtype) && items.length <= 1 && items.every((n) => n === 1)) {
@@ -179,7 +184,7 @@ function embeddingRows({ dtype, shape }: Tensor, width: number, index: number): 
   }
   throw new OcelliError(
     'ERR_IMAGE_EMBEDS',
-    `Expected floating-point image embeddings of shape [F, ${width}] at index ${index} but received ${dtype} [${shape.join(', ')}]`,
+    `Expected floating-point ${modality} embeddings of shape [F, ${width}] at index ${index} but received ${dtype} [${shape.join(', ')}]`,
     { details: { index } },
   );
 }

@@ -29,6 +29,7 @@ import {
   dummyPicturesAndVideos,
   engineKwargs,
   expandVideos,
+  isVideo,
   pictureAndVideoForms,
   type LargestVideo,
 } from './video-inputs';
@@ -51,6 +52,7 @@ export interface LlavaOnevisionInputs extends ForwardInputs {
   featureWeight?: Value;
   /** Features that take the place of all that: [rows, width]. */
   imageEmbeds?: Value;
+  videoEmbeds?: Value;
 }
 
 function configOf(ctx: InputContext): LlavaOnevisionConfig {
@@ -143,10 +145,15 @@ export function inputProcessorForLlavaOnevision(ctx: InputContext, inputs: LLMIn
     ofPicture: ({ height, width }) => (cut ? anyresTokens(height, width, anyres) : anyres.side ** 2 + 1),
     ofMapped: (tensors) => cornersOf(anyres, tensors).rows,
   });
-  const expanded = expandVideos(pictures, config.video_token_index, (frames) => {
-    const { rows } = cornersOfVideo(anyres, frames.length);
-    checkVideoRows(rows, frames, largestVideo(ctx, engineKwargs(ctx, shapeKwargs.kwargs)));
-    return rows;
+  const expanded = expandVideos(pictures, {
+    placeholderTokenId: config.video_token_index,
+    width: config.text_config.hidden_size,
+    ofFrames: (frames) => {
+      const { rows } = cornersOfVideo(anyres, frames.length);
+      checkVideoRows(rows, frames, largestVideo(ctx, engineKwargs(ctx, shapeKwargs.kwargs)));
+      return rows;
+    },
+    ofMapped: ({ pixelValuesVideos }) => cornersOfVideo(anyres, pixelValuesVideos?.shape.at(-4) ?? 0).rows,
   });
   if (cut || kwargs.visionAspectRatio !== undefined) return expanded;
   // The mapper sees one picture at a time: it has to be told.
@@ -166,12 +173,14 @@ export class LlavaOnevisionForConditionalGeneration extends Module implements Su
   static inputs(config: LlavaOnevisionConfig): InputSpecs {
     const { num_channels: channels, image_size: side } = config.vision_config;
     const tiles = { dtype: 'float32', shape: ['P', channels, side, side] } as const;
+    const embeds = { dtype: 'float32', shape: ['L', config.text_config.hidden_size] } as const;
     return {
       pixelValues: tiles,
       pixelValuesVideos: tiles,
       featureIndex: { dtype: 'int32', shape: [4, 'R'], kind: 'rowIndex', of: 'pixelValues' },
       featureWeight: { dtype: 'float32', shape: [4, 'R'] },
-      imageEmbeds: { dtype: 'float32', shape: ['L', config.text_config.hidden_size] },
+      imageEmbeds: embeds,
+      videoEmbeds: embeds,
     };
   }
 
@@ -210,19 +219,20 @@ export class LlavaOnevisionForConditionalGeneration extends Module implements Su
   }
 
   forward(inputs: LlavaOnevisionInputs): Value {
-    const { inputIds, pixelValuesVideos: frames } = inputs;
+    const { inputIds } = inputs;
     const embeds = this.language_model.model.embed_tokens.forward(inputIds);
     const features = this.#features(inputs);
-    const [image, video] = frames === undefined ? [features, undefined] : [undefined, features];
+    const [image, video] = isVideo(inputs) ? [undefined, features] : [features, undefined];
     const pictures = mergeMultimodal(embeds, inputIds, image, this.#imageToken);
     const merged = mergeMultimodal(pictures, inputIds, video, this.#videoToken, { modality: 'video' });
     return this.language_model.forward(inputs, merged);
   }
 
   /** [rows, width]: unpadding, scaling and newlines are one blend of rows. */
-  #features({ featureIndex, featureWeight, imageEmbeds, ...inputs }: LlavaOnevisionInputs): Value | undefined {
+  #features({ featureIndex, featureWeight, ...inputs }: LlavaOnevisionInputs): Value | undefined {
     const pixelValues = inputs.pixelValuesVideos ?? inputs.pixelValues;
-    if (pixelValues === undefined || featureIndex === undefined || featureWeight === undefined) return imageEmbeds;
+    if (pixelValues === undefined || featureIndex === undefined || featureWeight === undefined)
+      return inputs.videoEmbeds ?? inputs.imageEmbeds;
     const features = rowsOf(this.multi_modal_projector.forward(this.vision_tower.forward(pixelValues)));
     const newline = reshape(this.image_newline, [1, features.shape[1]!]);
     return blendCorners(concat([features, newline]), featureIndex, featureWeight);

@@ -3,7 +3,6 @@ import { OcelliError } from '../errors';
 import type { InputContext } from '../inputs/context';
 import type { DummyData, LLMInputs } from '../inputs/registry';
 import type { Tensor } from '../media/tensor';
-import type { RawImage } from '../media/types';
 import { ImageProcessor } from '../multimodal';
 import { pixelLimits, qwen2VlGrid } from '../multimodal/processors/qwen2-vl';
 import { largestPicture } from './dynamic-resolution';
@@ -11,7 +10,7 @@ import { expandImages, integersOf, type ImageRows } from './image-inputs';
 import type { LlamaConfig } from './llama';
 import { checkedVideoGrid, largestQwenVideo } from './qwen-video';
 import type { Grid, QwenVisionConfig } from './qwen-vision';
-import { dummyPicturesAndVideos, expandVideos } from './video-inputs';
+import { dummyPicturesAndVideos, expandVideos, type VideoRows } from './video-inputs';
 
 export interface QwenVlConfig<V extends QwenVisionConfig = QwenVisionConfig> {
   model_type: string;
@@ -34,15 +33,16 @@ export const embedsWidth = (config: QwenVlConfig): number => featureLayers(confi
 /** Of a picture, or of a video. */
 export function gridOf(tensors: Readonly<Record<string, Tensor>>, config: QwenVlConfig): Grid {
   const merge = config.vision_config.spatial_merge_size;
-  const imageGridThw = tensors.videoGridThw ?? tensors.imageGridThw;
-  const grid = imageGridThw === undefined ? [] : integersOf(imageGridThw);
+  const modality = (tensors.videoGridThw ?? tensors.videoEmbeds ?? tensors.pixelValuesVideos) ? 'video' : 'image';
+  const given = tensors[`${modality}GridThw`];
+  const grid = given === undefined ? [] : integersOf(given);
   const [time, rows, cols] = grid;
   if (grid.length === 3 && time! > 0 && rows! > 0 && cols! > 0 && rows! % merge === 0 && cols! % merge === 0)
     return [time!, rows!, cols!];
   throw new OcelliError(
     'ERR_IMAGE_SIZE',
-    `Expected imageGridThw [1, 3] (time, and rows and columns of patches in multiples of ${merge}) beside pixelValues or imageEmbeds but received ${imageGridThw === undefined ? 'none' : `[${grid.join(', ')}]`}`,
-    { hint: 'Positions of a picture depend on its shape: give embeddings as { imageEmbeds, imageGridThw }.' },
+    `Expected ${modality}GridThw [1, 3] (time, and rows and columns of patches in multiples of ${merge}) beside pixels or ${modality}Embeds but received ${given === undefined ? 'none' : `[${grid.join(', ')}]`}`,
+    { hint: `Positions depend on the shape: give embeddings as { ${modality}Embeds, ${modality}GridThw }.` },
   );
 }
 
@@ -88,12 +88,24 @@ export function pictureRows(ctx: InputContext, kwargs: Readonly<Record<string, u
   };
 }
 
-export function videoGrid(
+/** The same of its videos: their grids, and how many frames each has. */
+export function videoRows(
   ctx: InputContext,
-  frames: readonly RawImage[],
   kwargs: Readonly<Record<string, unknown>>,
-): Grid {
-  return checkedVideoGrid(ctx, frames, kwargs, (own) => getMaxQwenVlImageTokens(ctx, own));
+): VideoRows<{ grid: Grid; frames: number }> {
+  const config = ctx.getHfConfig<QwenVlConfig>();
+  return {
+    placeholderTokenId: config.video_token_index,
+    width: embedsWidth(config),
+    ofFrames: (frames) => ({
+      grid: checkedVideoGrid(ctx, frames, kwargs, (own) => getMaxQwenVlImageTokens(ctx, own)),
+      frames: frames.length,
+    }),
+    ofMapped: (tensors) => {
+      const grid = gridOf(tensors, config);
+      return { grid, frames: grid[0] * config.vision_config.temporal_patch_size };
+    },
+  };
 }
 
 export function inputProcessorForQwenVl(
@@ -103,7 +115,10 @@ export function inputProcessorForQwenVl(
 ): LLMInputs {
   const config = ctx.getHfConfig<QwenVlConfig>();
   const expanded = expandImages(inputs, pictureRows(ctx, kwargs));
-  return expandVideos(expanded, config.video_token_index, (frames) =>
-    featureRows(videoGrid(ctx, frames, kwargs), config),
-  );
+  const videos = videoRows(ctx, kwargs);
+  return expandVideos(expanded, {
+    ...videos,
+    ofFrames: (frames) => featureRows(videos.ofFrames(frames).grid, config),
+    ofMapped: (tensors) => featureRows(videos.ofMapped(tensors).grid, config),
+  });
 }

@@ -29,13 +29,14 @@ import {
 } from './qwen-inputs';
 import { mapQwenVideo, qwenKwargs, qwenVideoKwargs } from './qwen-video';
 import { patchPositions, type QwenVisionInputs } from './qwen-vision';
-import { pictureAndVideoForms } from './video-inputs';
+import { isVideo, pictureAndVideoForms } from './video-inputs';
 
 export interface QwenVlInputs extends ForwardInputs, Partial<QwenVisionInputs> {
   /** The same of a video; the index arrays are those of a picture. */
   pixelValuesVideos?: Value;
   /** Features that take the place of the tower's: [rows, width]; side by side where several layers take some. */
   imageEmbeds?: Value;
+  videoEmbeds?: Value;
 }
 
 export interface QwenVisionTransformer extends Module {
@@ -59,12 +60,14 @@ export class QwenVLForConditionalGeneration extends LlamaForCausalLM implements 
   static inputs(config: QwenVlConfig): InputSpecs {
     const { in_channels: channels, temporal_patch_size: time, patch_size: patch } = config.vision_config;
     const patches = { dtype: 'float32', shape: ['P', channels * time * patch * patch] } as const;
+    const embeds = { dtype: 'float32', shape: ['L', embedsWidth(config)] } as const;
     return {
       pixelValues: patches,
       pixelValuesVideos: patches,
       patchPositions: { dtype: 'int32', shape: [2, 'P'], kind: 'positions' },
       cuSeqlens: { dtype: 'int32', shape: ['C'], kind: 'cuSeqlens' },
-      imageEmbeds: { dtype: 'float32', shape: ['L', embedsWidth(config)] },
+      imageEmbeds: embeds,
+      videoEmbeds: embeds,
     };
   }
 
@@ -153,9 +156,9 @@ export class QwenVLForConditionalGeneration extends LlamaForCausalLM implements 
   }
 
   override forward(inputs: QwenVlInputs): Value {
-    const { inputIds, pixelValuesVideos } = inputs;
+    const { inputIds } = inputs;
     const features = this.#features(inputs);
-    const [image, video] = pixelValuesVideos === undefined ? [features, []] : [[], features];
+    const [image, video] = isVideo(inputs) ? [[], features] : [features, []];
     const ofVideos = { modality: 'video' };
     const embeds = this.model.embed_tokens.forward(inputIds);
     const pictures = mergeMultimodal(embeds, inputIds, image[0], this.#imageToken);
@@ -167,9 +170,9 @@ export class QwenVLForConditionalGeneration extends LlamaForCausalLM implements 
   }
 
   #features(inputs: QwenVlInputs): Value[] {
-    const { imageEmbeds } = inputs;
     const pixelValues = inputs.pixelValuesVideos ?? inputs.pixelValues;
     if (pixelValues !== undefined) return this.visual.forward({ ...inputs, pixelValues } as QwenVisionInputs);
-    return imageEmbeds === undefined ? [] : split(imageEmbeds, new Array<number>(this.#layers).fill(this.#width));
+    const embeds = inputs.videoEmbeds ?? inputs.imageEmbeds;
+    return embeds === undefined ? [] : split(embeds, new Array<number>(this.#layers).fill(this.#width));
   }
 }

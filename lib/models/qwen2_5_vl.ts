@@ -215,14 +215,14 @@ export class Qwen2_5_VLForConditionalGeneration extends QwenVLForConditionalGene
     };
   }
 
-  /** Seconds, in steps of their own; float32 after each product, as torch has it. */
+  /** Seconds, in steps of their own; float32 after each product, as torch has it. Embeddings that come without are one a second. */
   static override timeOf(
     frame: number,
     { secondPerGridTs: seconds }: MappedItem['tensors'],
     { vision_config: vision }: QwenVlConfig<Qwen25VlVisionConfig>,
   ): number {
-    if (seconds === undefined) return frame;
-    return Math.floor(f32(f32(frame * (seconds.data as Float32Array)[0]!) * vision.tokens_per_second));
+    const [second] = seconds === undefined ? [1] : Array.from(seconds.data as Float32Array, Number);
+    return Math.floor(f32(f32(frame * second!) * vision.tokens_per_second));
   }
 
   constructor(config: QwenVlConfig<Qwen25VlVisionConfig>) {

@@ -4,7 +4,7 @@ import type { InputContext } from '../inputs/context';
 import type { LLMInputs } from '../inputs/registry';
 import type { Segment } from '../tokenizer';
 import { checkPlaceholders, imageRows, writeItems, type Piece } from './image-inputs';
-import { inputProcessorForQwenVl, pictureRows, videoGrid, type QwenVlConfig } from './qwen-inputs';
+import { inputProcessorForQwenVl, pictureRows, videoRows, type QwenVlConfig } from './qwen-inputs';
 import { secondsOf } from './qwen-video';
 import { framesPerSecond, videosOf } from './video-inputs';
 
@@ -14,7 +14,7 @@ interface Qwen3VlMarks extends QwenVlConfig {
 }
 
 export function inputProcessorForQwen3Vl(ctx: InputContext, inputs: LLMInputs, kwargs: Readonly<Kwargs>): LLMInputs {
-  const videos = videosOf(inputs);
+  const videos = videosOf(inputs, videoRows(ctx, kwargs));
   if (videos.length === 0) return inputProcessorForQwenVl(ctx, inputs, kwargs);
   const config = ctx.getHfConfig<Qwen3VlMarks>();
   const { image_token_index: image, video_token_index: video, vision_config: vision } = config;
@@ -22,11 +22,10 @@ export function inputProcessorForQwen3Vl(ctx: InputContext, inputs: LLMInputs, k
   checkPlaceholders(inputs.promptTokenIds, video, videos.length, 'video');
   const pictures = imageRows(inputs, pictureRows(ctx, kwargs));
   const fps = framesPerSecond(kwargs);
-  const written = videos.map((frames): Piece[] => {
-    const [time, rows, cols] = videoGrid(ctx, frames, kwargs);
+  const written = videos.map(({ grid: [time, rows, cols], frames }): Piece[] => {
     const ids = [start, ...new Array<number>((rows * cols) / vision.spatial_merge_size ** 2).fill(video), end];
     return Array.from({ length: time }, (_, pair): Piece[] => {
-      const seconds = secondsOf(pair, frames.length, vision.temporal_patch_size, fps);
+      const seconds = secondsOf(pair, frames, vision.temporal_patch_size, fps);
       return [{ glue: `<${oneDecimal(seconds)} seconds>` }, { ids }];
     }).flat();
   });

@@ -3,11 +3,12 @@ import { selectKwargs, type Kwargs } from '../config/hooks';
 import { OcelliError } from '../errors';
 import type { InputContext } from '../inputs/context';
 import type { DummyData, LLMInputs } from '../inputs/registry';
+import { isTensor, type Tensor } from '../media/tensor';
 import type { RawImage } from '../media/types';
 import { MULTIMODAL_REGISTRY } from '../multimodal';
 import { repeatAndPadPlaceholderTokens } from '../multimodal/placeholders';
-import { videoFrames } from '../multimodal/video';
-import { blackImage, checkPlaceholders, dummyItems } from './image-inputs';
+import { mappedVideo, videoFrames } from '../multimodal/video';
+import { blackImage, checkPlaceholders, dummyItems, embeddingRows } from './image-inputs';
 
 /** A video that costs the most that one may. */
 export interface LargestVideo {
@@ -22,8 +23,13 @@ export const pictureAndVideoForms = (...indices: readonly string[]): readonly (r
   ['pixelValues', ...indices],
   ['pixelValuesVideos', ...indices],
   ['imageEmbeds'],
+  ['videoEmbeds'],
   [],
 ];
+
+/** Whether the inputs of a form are a video's. */
+export const isVideo = (inputs: { pixelValuesVideos?: unknown; videoEmbeds?: unknown }): boolean =>
+  (inputs.pixelValuesVideos ?? inputs.videoEmbeds) !== undefined;
 
 /** Dummy data with as many pictures and videos as are allowed, each as expensive as one can be. */
 export function dummyPicturesAndVideos(
@@ -41,23 +47,40 @@ export function dummyPicturesAndVideos(
   ]);
 }
 
-/** The videos of a request, each as its decoded frames. */
-export function videosOf(inputs: LLMInputs): (readonly RawImage[])[] {
+/** What is known of the videos of a family, whatever they are given as. P: what a video's place in the prompt depends on. */
+export interface VideoRows<P = number> {
+  placeholderTokenId: number;
+  /** Of a feature row: embeddings must be as wide. */
+  width: number;
+  ofFrames(frames: readonly RawImage[]): P;
+  /** Of the keyword tensors of one video: a processor's output, or embeddings and what else is known of them. */
+  ofMapped(tensors: Readonly<Record<string, Tensor>>): P;
+}
+
+/** What is known of each video of a request. */
+export function videosOf<P>(inputs: LLMInputs, rows: VideoRows<P>): P[] {
   const data = inputs.multiModalData?.video ?? undefined;
-  return data === undefined ? [] : MULTIMODAL_REGISTRY.getPlugin('video').items(data).map(videoFrames);
+  if (data === undefined) return [];
+  const videos = MULTIMODAL_REGISTRY.getPlugin('video').items(data);
+  return videos.map((video, index) => {
+    const tensors = mappedVideo(video);
+    if (!tensors) return rows.ofFrames(videoFrames(video));
+    if (isTensor(tensors.videoEmbeds)) embeddingRows(tensors.videoEmbeds, rows.width, index, 'video');
+    return rows.ofMapped(tensors);
+  });
 }
 
 /** Each placeholder becomes as many as its video has rows. */
-export function expandVideos(
-  inputs: LLMInputs,
-  placeholderTokenId: number,
-  rowsOf: (frames: readonly RawImage[]) => number,
-): LLMInputs {
-  const videos = videosOf(inputs);
+export function expandVideos(inputs: LLMInputs, rows: VideoRows): LLMInputs {
+  const { placeholderTokenId } = rows;
+  const videos = videosOf(inputs, {
+    ...rows,
+    ofMapped: (tensors) => tensors.videoEmbeds?.shape.at(-2) ?? rows.ofMapped(tensors),
+  });
   // A placeholder without any video is refused where items are placed.
   if (videos.length === 0) return inputs;
   checkPlaceholders(inputs.promptTokenIds, placeholderTokenId, videos.length, 'video');
-  const options = { placeholderTokenId, repeatCount: videos.map(rowsOf) };
+  const options = { placeholderTokenId, repeatCount: videos };
   const [, promptTokenIds] = repeatAndPadPlaceholderTokens(undefined, undefined, inputs.promptTokenIds, options);
   return { ...inputs, promptTokenIds };
 }

@@ -32,14 +32,27 @@ export class MultiModalKwargs {
 
 /** A new first dimension over tensors of one shape and dtype. */
 export function stack(tensors: readonly Tensor[]): Tensor {
-  const first = tensors[0]!;
+  return joined(tensors, [tensors.length, ...tensors[0]!.shape]);
+}
+
+/** Tensors [.., width] of one dtype and width, one after the other: [rows, width]. */
+export function joinRows(tensors: readonly Tensor[]): Tensor {
+  const width = tensors[0]!.shape.at(-1) ?? 0;
+  return joined(tensors, [
+    tensors.reduce((rows, t) => rows + t.shape.slice(0, -1).reduce((a, b) => a * b, 1), 0),
+    width,
+  ]);
+}
+
+function joined(tensors: readonly Tensor[], shape: readonly number[]): Tensor {
+  const { dtype } = tensors[0]!;
   const bytes = new Uint8Array(tensors.reduce((n, t) => n + t.data.byteLength, 0));
   let offset = 0;
   for (const t of tensors) {
     bytes.set(new Uint8Array(t.data.buffer, t.data.byteOffset, t.data.byteLength), offset);
     offset += t.data.byteLength;
   }
-  return new Tensor(first.dtype, [tensors.length, ...first.shape], viewAs(first.dtype, bytes));
+  return new Tensor(dtype, shape, viewAs(dtype, bytes));
 }
 
 /** Item `index` of the first dimension, without it. */

@@ -57,6 +57,21 @@ test('inspect: parameters, what a picture costs, memory; no weights read', () =>
   expect(text).toContain('none: a text model');
 });
 
+test.each([
+  ['qwen2_vl', 2],
+  ['qwen3_vl', 5],
+  ['llava_onevision', 8],
+])('inspect: what a video costs in %s', (name, frames) => {
+  const folder = join(fixtureModels, name);
+  const { videos } = JSON.parse(run(['inspect', folder, '--json', '--image-size', '80x60']).stdout) as {
+    videos: { perPrompt: number; maxTokens: number; example: { tokens: number } };
+  };
+  expect(videos).toMatchObject({ perPrompt: 1, example: { frames, width: 80, height: 60 } });
+  expect(videos.example.tokens).toBeGreaterThan(0);
+  expect(videos.example.tokens).toBeLessThanOrEqual(videos.maxTokens);
+  expect(run(['inspect', folder]).stdout).toMatch(/videos +1 per prompt; at most \d+ tokens each/);
+});
+
 test('inspect needs configurations only; a picture costs what its size says', () => {
   const folder = mkdtempSync(join(tmpdir(), 'ocelli-inspect-'));
   const fixture = join(fixtureModels, 'qwen2_vl');
