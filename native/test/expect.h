@@ -59,6 +59,11 @@ inline int64_t repeats(int argc, char** argv, int64_t usual, int64_t many) {
   return std::strcmp(argv[1], "--long") == 0 ? many : std::strtoll(argv[1], nullptr, 10);
 }
 
+// The seed, as the second argument: other inputs than the usual ones.
+inline uint64_t seed(int argc, char** argv, uint64_t usual) {
+  return argc < 3 ? usual : std::strtoull(argv[2], nullptr, 10);
+}
+
 inline int report(const char* name) {
   if (failures == 0) std::printf("%s: passed\n", name);
   return failures == 0 ? 0 : 1;

@@ -36,6 +36,15 @@ inline std::string number(Random& random) {
                           : std::to_string(random.below(20));
 }
 
+// `text` in a few arrays or objects, or in more than a reader follows.
+inline std::string nested(std::string text, Random& random) {
+  const int32_t depth = 1 + random.below(random.one_in(20) ? 5000 : 40);
+  const bool object = random.one_in(2);
+  std::string open, close;
+  for (int32_t i = 0; i < depth; i++) open += object ? "{\"a\":" : "[", close += object ? "}" : "]";
+  return open + text + close;
+}
+
 // One to three numbers or words by others: the text stays JSON, and says something else.
 inline std::string alter(std::string text, Random& random) {
   for (int32_t changes = 1 + random.below(3); changes > 0; changes--) {
@@ -46,7 +55,8 @@ inline std::string alter(std::string text, Random& random) {
     const size_t end = word ? text.find('"', from + 1) : text.find_first_not_of("0123456789", from);
     if (end == std::string::npos) continue;
     if (!word) {
-      text.replace(from, end - from, number(random));
+      text.replace(from, end - from,
+                   random.one_in(20) ? nested(text.substr(from, end - from), random) : number(random));
       continue;
     }
     // Between two quotes may also be what lies between two words: then the text is no JSON any more.
