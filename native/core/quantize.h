@@ -5,8 +5,9 @@
 //
 // Activations are quantised once per row of a linear op: q = round(x * 127 / max|x|), over each block of 32 (i8, i4) or
 // over the whole row (i8_rows, i4_rows); or with 127 * 128 for 127 (i8_exact, i4_exact), which two bytes hold. Products
-// and sums of quants are exact in int32; blocks add up in f32 in ascending order. Quantised GGUF weights (Q8_0; Q4_0
-// and Q4_1) keep their values: the scales that are found are the ones they had.
+// and sums of quants are exact in int32; blocks add up in f32 in ascending order. Weights that a file has quantised keep
+// their quants where a format holds them: Q8_0, Q5_0 and Q4_0 in i8, Q4_0, Q4_1 and Q4_K in i4, whose scales are found
+// again (Q4_K's have more bits than f16, and are rounded).
 #pragma once
 
 #include <cstdint>
@@ -49,6 +50,40 @@ static inline float fill_block(const float* x, float low, float high, QuantBlock
   return error;
 }
 
+// How far x is from a whole number of steps above `least`, at most half.
+static inline float off_grid(float x, float least, float inverse) {
+  float q = (x - least) * inverse;
+  return q - round_to_integer(q);
+}
+
+// The steps in `range` of the coarsest grid that all of x lie on, as blocks do that a file has quantised, up to `most`;
+// `usual` where there is none. What is accepted is nearer than rounding to the usual steps would be.
+static inline int steps_of(const float* x, float least, float range, int most, int usual) {
+  constexpr int kMost = 16;
+  constexpr int kFirst = 4;
+  constexpr float kNear = 0x1p-20f;  // squared
+  if (!(range > 0)) return usual;
+  // The first weights beside every grid, in vectors: hardly a block of other weights has to be looked at further.
+  float first[kMost] = {};
+  for (int i = 0; i < kFirst; i++) {
+    for (int s = 0; s < kMost; s++) {
+      float off = off_grid(x[i], least, static_cast<float>(s + 1) / range);
+      first[s] += off * off;
+    }
+  }
+  for (int steps = 1; steps <= most; steps++) {
+    float scale = range / static_cast<float>(steps);
+    if (!(first[steps - 1] < kFirst * kNear) || scale > 65504) continue;  // f16 has no larger scale
+    bool near = true;
+    for (int i = 0; i < kQuantBlock && near; i++) {
+      float off = off_grid(x[i], least, 1 / scale);
+      near = off * off < kNear;
+    }
+    if (near) return steps;
+  }
+  return usual;
+}
+
 // 32 weights. What is not finite makes the scale NaN, so that results are NaN too.
 static inline void quantize_i8(const float* x, QuantBlock* block) {
   float largest = 0;
@@ -59,7 +94,9 @@ static inline void quantize_i8(const float* x, QuantBlock* block) {
     check += x[i] - x[i];
   }
   *block = QuantBlock();
-  block->scale = narrow_f16(largest / 127 + check);
+  // Five bits and fewer have 16 steps on either side.
+  int steps = check == 0 ? steps_of(x, 0, largest, 16, 127) : 127;
+  block->scale = narrow_f16(largest / static_cast<float>(steps) + check);
   if (check == 0) fill_block(x, -127, 127, block);
 }
 
@@ -75,7 +112,8 @@ static inline void quantize_i4(const float* x, QuantBlock* block) {
     check += x[i] - x[i];
   }
   *block = QuantBlock();
-  block->scale = narrow_f16((high - low) / 15 + check);
+  int steps = check == 0 ? steps_of(x, low, high - low, 14, 15) : 15;
+  block->scale = narrow_f16((high - low) / static_cast<float>(steps) + check);
   block->least = narrow_f16(low);
   if (check != 0) return;
   float error = fill_block(x, 0, 15, block);

@@ -23,6 +23,10 @@ void expect(bool holds, const std::string& what) {
 
 constexpr float kGuard = -12345.5f;
 
+constexpr WeightFormat kFormats[] = {WeightFormat::kF32,    WeightFormat::kBF16,   WeightFormat::kF16,
+                                     WeightFormat::kI8,     WeightFormat::kI4,     WeightFormat::kI8Rows,
+                                     WeightFormat::kI4Rows, WeightFormat::kI8Exact, WeightFormat::kI4Exact};
+
 // Memory of f32 rows `stride` apart, of which a view takes `width` from `first` on; everything else is guard.
 struct Rows {
   std::vector<float> memory;
@@ -284,7 +288,7 @@ int main() {
   for (const std::string& isa : cpu_isas()) {
     const Backend& backend = *cpu_backend(isa);
     for (size_t i = 0; i < cases.size(); i++) compare(backend, pool, cases[i], expected[i]);
-    for (WeightFormat format : {WeightFormat::kF32, WeightFormat::kBF16, WeightFormat::kF16}) {
+    for (WeightFormat format : kFormats) {
       for (int64_t rows : {1, 2, 3, 5, 12, 13}) {
         Rows some({rows, 37}, 21, 8);
         Rows result({rows, 41}, 7, 0);
@@ -315,11 +319,7 @@ int main() {
     for (const std::string& isa : cpu_isas()) compare(*cpu_backend(isa), pool, c, exact);
   }
   for (const std::string& isa : cpu_isas()) {
-    for (WeightFormat format :
-         {WeightFormat::kF32, WeightFormat::kBF16, WeightFormat::kF16, WeightFormat::kI8, WeightFormat::kI4,
-          WeightFormat::kI8Rows, WeightFormat::kI4Rows, WeightFormat::kI8Exact, WeightFormat::kI4Exact}) {
-      check_rows(*cpu_backend(isa), pool, weight, format);
-    }
+    for (WeightFormat format : kFormats) check_rows(*cpu_backend(isa), pool, weight, format);
   }
   std::printf("%d failure(s)\n", failures);
   return failures > 0 ? 1 : 0;
