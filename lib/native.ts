@@ -38,6 +38,11 @@ export interface ModelHandle {
 export interface EngineHandle {
   readonly [handle]: 'engine';
 }
+/** Pixels in native memory, which every thread of the process finds by their id. */
+export interface NativeRaster {
+  readonly [handle]: 'raster';
+  readonly id: number;
+}
 
 type MetadataScalar = number | bigint | boolean | string;
 export type MetadataValue = MetadataScalar | MetadataScalar[];
@@ -274,8 +279,15 @@ export interface NativeBinding {
   engineRef(engine: EngineHandle, referenced: boolean): void;
   /** Aborts all, joins the thread off the event loop. */
   engineDispose(engine: EngineHandle): Promise<void>;
+  newRaster(): NativeRaster;
+  /** Copies pixels into the raster of that id, made on another thread; nothing where that is gone or released. */
+  fillRaster(id: number, pixels: Uint8Array): void;
+  /** A copy of its pixels; undefined once released. */
+  rasterBytes(raster: NativeRaster): Uint8Array | undefined;
+  /** Frees the pixels as soon as no native thread reads them. */
+  releaseRaster(raster: NativeRaster): void;
   resizeImage(
-    pixels: Uint8Array,
+    pixels: Uint8Array | NativeRaster,
     width: number,
     height: number,
     channels: number,
@@ -297,7 +309,7 @@ export interface NativeBinding {
     channels: number,
   ): number | 'corrupt' | 'no library';
   preprocessImage(
-    pixels: Uint8Array,
+    pixels: Uint8Array | NativeRaster,
     width: number,
     height: number,
     channels: number,

@@ -43,19 +43,26 @@ export class ItemMapper {
     private readonly capacity = defaultCacheBytes,
   ) {}
 
-  /** Every item of a prompt, by modality in the order of its placeholders. `data` is loaded. */
+  /**
+   * Every item of a prompt, by modality in the order of its placeholders. `data` is loaded; when this settles nobody reads it any more,
+   * even where one item failed early: the mapping of the others may be what another request waits for.
+   */
   async map(data: MultiModalData, kwargs: Readonly<Record<string, unknown>> = {}): Promise<EncodableItem[]> {
     const present = Object.entries(data).filter(([, items]) => items !== undefined && items !== null);
-    const lists = await Promise.all(
-      present.map(([modality, items]) => {
-        const plugin = MULTIMODAL_REGISTRY.getPlugin(modality);
-        return Promise.all(plugin.split(items).map((item) => this.one(modality, item, kwargs)));
-      }),
+    const mapped = present.flatMap(([modality, items]) =>
+      MULTIMODAL_REGISTRY.getPlugin(modality)
+        .split(items)
+        .map((item) => this.one(modality, item, kwargs)),
     );
-    return lists.flat();
+    await Promise.allSettled(mapped);
+    return Promise.all(mapped);
   }
 
-  private one(modality: string, item: unknown, kwargs: Readonly<Record<string, unknown>>): Promise<EncodableItem> {
+  private async one(
+    modality: string,
+    item: unknown,
+    kwargs: Readonly<Record<string, unknown>>,
+  ): Promise<EncodableItem> {
     const merged = { ...this.config.multimodalConfig?.mmProcessorKwargs, ...kwargs };
     const content = MULTIMODAL_REGISTRY.getPlugin(modality).hash(item)?.[0];
     if (!content) return this.encode(modality, item, kwargs, merged, undefined);

@@ -4,7 +4,7 @@ import type { EngineOptions, LoadOptions } from '../config/options';
 import { checkOptions, type Check } from '../config/options';
 import type { PoolingMode } from '../config/pooling';
 import { OcelliError } from '../errors';
-import { decodeCounts } from '../media/decode-cache';
+import { decodeCounts, PictureHolds } from '../media/decode-cache';
 import { nativeError } from '../native';
 import type { Tokenizer } from '../tokenizer';
 import { EngineClient, disposedError, withIndex } from './client';
@@ -183,7 +183,8 @@ export class LLM implements AsyncDisposable {
     const tokenized = isMessages(prompt)
       ? await this.render(prompt, {})
       : tokenizePrompt(this.model.tokenizer, prompt as Prompt);
-    const { inputs, placeholders } = await this.submission.expand(tokenized);
+    const holds = new PictureHolds();
+    const { inputs, placeholders } = await this.submission.expand(tokenized, holds).finally(() => holds.letGo());
     const total = inputs.promptTokenIds.length;
     const items = Object.values(placeholders).reduce((a, b) => a + b, 0);
     return { total, text: total - items, image: placeholders.image ?? 0 };

@@ -5,6 +5,7 @@ import type { PoolingMode } from '../config/pooling';
 import { OcelliError } from '../errors';
 import { InputContext } from '../inputs/context';
 import type { LLMInputs, Spans } from '../inputs/registry';
+import { PictureHolds } from '../media/decode-cache';
 import type { ModelHooksOfClass, PlacedItem } from '../models/hooks';
 import { INPUT_REGISTRY, MULTIMODAL_REGISTRY } from '../multimodal';
 import type { EngineItem, EngineRequest, EngineSampling } from '../native';
@@ -41,8 +42,11 @@ export class Submission {
 
   constructor(private readonly ctx: SubmissionContext) {}
 
-  /** Loads the items and expands the placeholders; no tensors yet. */
-  async expand(prompt: TokenizedPrompt, signal?: AbortSignal): Promise<ExpandedPrompt> {
+  /**
+   * Loads the items and expands the placeholders; no tensors yet.
+   * @param holds the caller's, of the pictures that are decoded: it lets them go
+   */
+  async expand(prompt: TokenizedPrompt, holds: PictureHolds, signal?: AbortSignal): Promise<ExpandedPrompt> {
     const { config, traced } = this.ctx;
     const given = prompt.multiModalData ?? {};
     MULTIMODAL_REGISTRY.checkLimits(config, given);
@@ -52,6 +56,7 @@ export class Submission {
       ...(allowedLocalMediaPath === undefined ? {} : { allowedLocalMediaPath }),
       ...(allowedMediaDomains === undefined ? {} : { allowedMediaDomains }),
       trusted: prompt.trusted,
+      holds,
       ...(signal ? { signal } : {}),
     });
     const inputs = await processInput(config, this.ctx.tokenizer, {
@@ -77,9 +82,8 @@ export class Submission {
     pooling?: PoolingMode,
   ): Promise<BuiltRequest> {
     const native = this.sampling(sampling);
-    const { inputs, placeholders } = await this.expand(prompt, options.signal);
-    const { multiModalData, mmProcessorKwargs, promptTokenIds } = inputs;
-    const items = multiModalData ? await this.ctx.items.map(multiModalData, mmProcessorKwargs) : [];
+    const { items, inputs, placeholders } = await this.mapped(prompt, options.signal);
+    const { promptTokenIds } = inputs;
     const placed = this.place(promptTokenIds, items);
     const maxTokens = sampling.maxTokens ?? Math.max(1, this.ctx.config.maxModelLen - promptTokenIds.length);
     return {
@@ -100,6 +104,21 @@ export class Submission {
       imageTokens: Object.values(placeholders).reduce((a, b) => a + b, 0),
       sampling,
     };
+  }
+
+  private async mapped(
+    prompt: TokenizedPrompt,
+    signal?: AbortSignal,
+  ): Promise<ExpandedPrompt & { items: EncodableItem[] }> {
+    const holds = new PictureHolds();
+    try {
+      const expanded = await this.expand(prompt, holds, signal);
+      const { multiModalData, mmProcessorKwargs } = expanded.inputs;
+      const items = multiModalData ? await this.ctx.items.map(multiModalData, mmProcessorKwargs) : [];
+      return { ...expanded, items };
+    } finally {
+      holds.letGo();
+    }
   }
 
   private checkLength(ids: readonly number[]): void {

@@ -6,7 +6,9 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { OcelliError, type OcelliErrorCode } from '../errors';
+import type { NativeRaster } from '../native';
 import { defaultLimits, type ImageLimits } from './limits';
+import { rasterImage } from './raster';
 import type { RawImage } from './types';
 
 export interface DecodeJob {
@@ -14,9 +16,12 @@ export interface DecodeJob {
   kind: 'decode' | 'digest';
   bytes: Uint8Array<ArrayBuffer>;
   limits: ImageLimits;
+  /** Where to leave the pixels; absent: in the answer. */
+  raster?: number | undefined;
 }
 
 export interface DecodeAnswer {
+  /** Without pixels where they were left in a raster. */
   image?: RawImage;
   digest?: Uint8Array;
   error?: { code: OcelliErrorCode; message: string; hint?: string; details?: Record<string, unknown> };
@@ -43,11 +48,12 @@ class DecodeThread {
   private readonly worker: Worker;
 
   constructor() {
-    // Nothing of the host's flags, preloads or environment belongs in a decoder.
+    const addon = process.env.OCELLI_PREBUILD;
+    // Nothing of the host's flags, preloads or environment belongs in a decoder, but that it loads the same addon.
     this.worker = new Worker(join(__dirname, 'decode-worker.js'), {
       resourceLimits,
       execArgv: [],
-      env: {},
+      env: addon === undefined ? {} : { OCELLI_PREBUILD: addon },
       name: 'ocelli-decode',
     });
     this.worker.on('message', (answer: DecodeAnswer) => this.finish((job) => job.resolve(answer)));
@@ -135,14 +141,16 @@ async function run(job: DecodeJob, signal?: AbortSignal): Promise<DecodeAnswer> 
   }
 }
 
-/** Decodes a copy of `bytes`; also gives the SHA-256 of the bytes, which would hold up the event loop. */
+/** Decodes a copy of `bytes`, into `raster` if given; also gives the SHA-256 of the bytes, which would hold up the event loop. */
 export async function decodeOffLoop(
   bytes: Uint8Array,
   limits: ImageLimits,
   signal?: AbortSignal,
+  raster?: NativeRaster,
 ): Promise<{ image: RawImage; digest: Uint8Array }> {
-  const { image, digest } = await run({ kind: 'decode', bytes: new Uint8Array(bytes), limits }, signal);
-  return { image: image!, digest: digest! };
+  const job = { kind: 'decode' as const, bytes: new Uint8Array(bytes), limits, raster: raster?.id };
+  const { image, digest } = await run(job, signal);
+  return { image: raster ? rasterImage(raster, image!.width, image!.height) : image!, digest: digest! };
 }
 
 /** SHA-256 of a copy of `bytes`. */

@@ -4,11 +4,17 @@ import { parentPort } from 'node:worker_threads';
 import { OcelliError } from '../errors';
 import { decodeBytes } from './decoders';
 import { digestOf } from './hash';
+import { loadNative } from '../native';
 import type { DecodeAnswer, DecodeJob } from './decode-pool';
+import { pixelsOf } from './raster';
 
 function answer(job: DecodeJob): DecodeAnswer {
   try {
     const image = job.kind === 'decode' ? decodeBytes(job.bytes, job.limits) : undefined;
+    if (image && job.raster !== undefined) {
+      loadNative().fillRaster(job.raster, pixelsOf(image) as Uint8Array);
+      image.data = new Uint8Array(0);
+    }
     return { image, digest: digestOf(job.bytes) };
   } catch (e) {
     if (OcelliError.is(e)) return { error: { code: e.code, message: e.message, hint: e.hint, details: e.details } };

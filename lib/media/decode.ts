@@ -1,5 +1,6 @@
 /** decodeImage: any picture to RGB pixels, off the event loop. */
 import { OcelliError } from '../errors';
+import type { NativeRaster } from '../native';
 import { decodeOffLoop } from './decode-pool';
 import { rememberFile } from './hash';
 import { checkDimensions, type ImageLimits } from './limits';
@@ -21,8 +22,15 @@ function toRgb({ width, height, channels, data }: RawImage): RawImage {
   return { width, height, channels: 3, data: out };
 }
 
-/** RGB pixels as transformers loads a path: the first frame, EXIF orientation applied, alpha dropped, no colour management. */
-export async function decodeImage(input: ImageInput, options: DecodeOptions = {}): Promise<RawImage> {
+/**
+ * RGB pixels as transformers loads a path: the first frame, EXIF orientation applied, alpha dropped, no colour management.
+ * @param raster takes the pixels of a file
+ */
+export async function decodeImage(
+  input: ImageInput,
+  options: DecodeOptions = {},
+  raster?: NativeRaster,
+): Promise<RawImage> {
   const media = await loadMedia(input, options);
   if (media.kind === 'tensor')
     throw new OcelliError('ERR_MEDIA_INVALID', 'Expected a picture to decode but received a tensor');
@@ -34,7 +42,7 @@ export async function decodeImage(input: ImageInput, options: DecodeOptions = {}
   const limits = Object.fromEntries(
     Object.entries({ maxPixels, maxSide, timeout }).filter(([, value]) => value !== undefined),
   );
-  const { image, digest } = await decodeOffLoop(media.bytes, limits, signal);
+  const { image, digest } = await decodeOffLoop(media.bytes, limits, signal, raster);
   rememberFile(image, digest);
   return image;
 }

@@ -1,18 +1,13 @@
 /** The native pixel kernels, off the event loop. */
 import { loadNative, nativeError } from '../native';
 import type { RawPreprocessPlan } from './preprocess';
+import { pixelsOf } from './raster';
 import type { RawImage } from './types';
 
 /** Runs a plan over one picture. */
 export async function preprocessImage(image: RawImage, plan: RawPreprocessPlan): Promise<Float32Array> {
   try {
-    return await loadNative().preprocessImage(
-      new Uint8Array(image.data.buffer, image.data.byteOffset, image.data.byteLength),
-      image.width,
-      image.height,
-      image.channels,
-      plan,
-    );
+    return await loadNative().preprocessImage(pixelsOf(image), image.width, image.height, image.channels, plan);
   } catch (e) {
     throw nativeError(e);
   }

@@ -1,6 +1,6 @@
 import { loadNative, nativeError } from '../native';
-import { OcelliError } from '../errors';
 import type { ResizeFilter } from './preprocess';
+import { pixelsOf } from './raster';
 import type { RawImage } from './types';
 
 export interface ResizeOptions {
@@ -16,13 +16,11 @@ export async function resizeImage(
   filter: ResizeFilter,
   options: ResizeOptions = {},
 ): Promise<RawImage> {
-  const { data, channels } = image;
-  if (!ArrayBuffer.isView(data))
-    throw new OcelliError('ERR_IMAGE_SIZE', 'Expected a RawImage to resize but received something else');
-  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  const { channels } = image;
+  const pixels = pixelsOf(image);
   try {
     const out = await loadNative().resizeImage(
-      bytes,
+      pixels,
       image.width,
       image.height,
       channels,

@@ -1,3 +1,4 @@
+import { isRaster } from './raster';
 import type { Tensor } from './tensor';
 
 /** Pixels row by row, channels interleaved. */
@@ -17,7 +18,7 @@ export function isRawImage(value: unknown): value is RawImage {
   return (
     typeof image.width === 'number' &&
     typeof image.height === 'number' &&
-    ArrayBuffer.isView(image.data) &&
+    (isRaster(value) || ArrayBuffer.isView(image.data)) &&
     'channels' in image
   );
 }

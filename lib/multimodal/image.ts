@@ -28,7 +28,7 @@ export class ImagePlugin extends MultiModalPlugin {
 
   override async load(data: unknown, context?: LoadContext): Promise<unknown> {
     const one = async (item: unknown): Promise<unknown> =>
-      isTensor(item) || isMapped(item) ? item : decodeShared(item as ImageInput, mediaPolicy(context));
+      isTensor(item) || isMapped(item) ? item : decodeShared(item as ImageInput, mediaPolicy(context), context?.holds);
     return Array.isArray(data) ? Promise.all(data.map(one)) : one(data);
   }
 

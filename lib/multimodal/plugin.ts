@@ -2,6 +2,7 @@ import { OcelliError } from '../errors';
 import { selectKwargs, warnOnce, type HookOptions, type Kwargs } from '../config/hooks';
 import type { ModelClass, RegistryModelConfig } from '../config/model-class';
 import { InputContext } from '../inputs/context';
+import type { PictureHolds } from '../media/decode-cache';
 import { MultiModalKwargs } from './kwargs';
 import type { Awaitable, InputMapper, MaxTokens } from './types';
 
@@ -40,6 +41,8 @@ export interface LoadContext {
   /** False for message content: paths need allowedLocalMediaPath there. */
   trusted?: boolean;
   signal?: AbortSignal;
+  /** Decoded pictures are shared and stay until these are let go; without, they are the caller's own. */
+  holds?: PictureHolds;
 }
 
 /**

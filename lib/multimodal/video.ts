@@ -32,7 +32,7 @@ export class VideoPlugin extends MultiModalPlugin {
 
   override async load(data: unknown, context?: LoadContext): Promise<unknown> {
     const frame = async (item: ImageInput): Promise<unknown> =>
-      isTensor(item) ? item : decodeShared(item, mediaPolicy(context));
+      isTensor(item) ? item : decodeShared(item, mediaPolicy(context), context?.holds);
     const one = async (video: unknown): Promise<unknown> =>
       Array.isArray(video) ? Promise.all((video as ImageInput[]).map(frame)) : video;
     return isNested(data) ? Promise.all(data.map(one)) : one(data);

@@ -5,6 +5,7 @@
 
 #include "core/check.h"
 #include "image/binding_jobs.h"
+#include "image/binding_raster.h"
 #include "image/jpeg.h"
 #include "image/large_pages.h"
 #include "image/preprocess.h"
@@ -108,8 +109,8 @@ PreprocessPlan parse_plan(const Napi::Value& value) {
   return plan;
 }
 
-struct Pixels {
-  std::shared_ptr<uint8_t> bytes;
+struct Picture {
+  std::shared_ptr<const uint8_t> bytes;
   int width;
   int height;
   int channels;
@@ -125,39 +126,37 @@ void check_size(int width, int height, int channels) {
   }
 }
 
-std::shared_ptr<uint8_t> room_for(size_t bytes) {
-  if (bytes < kLargePicture) return {new uint8_t[bytes], std::default_delete<uint8_t[]>()};
-  const std::align_val_t alignment{kLargePage};
-  const size_t whole = (bytes + kLargePage - 1) / kLargePage * kLargePage;
-  auto* data = static_cast<uint8_t*>(::operator new(whole, alignment));
-  std::shared_ptr<uint8_t> owned(data, [alignment](uint8_t* p) { ::operator delete(p, alignment); });
-  prefer_large_pages(data, whole);
-  return owned;
-}
-
-// Copies: the caller may write to, resize, share or detach its buffer while the threads work. Called last, after
-// everything that may run JavaScript (getters).
-Pixels copy_pixels(const Napi::Value& value, int width, int height, int channels) {
+// Copies what JavaScript could write to, resize, share or detach while the threads work; a raster's bytes nobody else
+// reaches. Called last, after everything that may run JavaScript (getters).
+Picture picture_of(const Napi::Value& value, int width, int height, int channels) {
   check_size(width, height, channels);
   const size_t size = static_cast<size_t>(width) * height * channels;
-  if (!value.IsTypedArray()) expected("a Uint8Array", "pixels");
+  const auto check_length = [&](size_t length) {
+    if (length == size) return;
+    throw Error("ERR_IMAGE_SIZE", "Expected " + std::to_string(size) + " bytes for a picture of " +
+                                      std::to_string(width) + "x" + std::to_string(height) + "x" +
+                                      std::to_string(channels) + " but received " + std::to_string(length));
+  };
+  if (const std::shared_ptr<Raster> raster = raster_of(value)) {
+    Raster::Pixels pixels = raster->pixels();
+    if (pixels.bytes == nullptr) throw Error("ERR_IMAGE_RELEASED", "Expected a raster with pixels but received none");
+    check_length(pixels.size);
+    return {std::move(pixels.bytes), width, height, channels};
+  }
+  if (!value.IsTypedArray()) expected("a Uint8Array or a raster", "pixels");
   const Napi::TypedArray array = value.As<Napi::TypedArray>();
   if (array.TypedArrayType() != napi_uint8_array && array.TypedArrayType() != napi_uint8_clamped_array) {
-    expected("a Uint8Array", "pixels");
+    expected("a Uint8Array or a raster", "pixels");
   }
   void* data = nullptr;
   size_t length = 0;
   if (napi_get_typedarray_info(value.Env(), value, nullptr, &length, &data, nullptr, nullptr) != napi_ok) {
-    expected("a Uint8Array", "pixels");
+    expected("a Uint8Array or a raster", "pixels");
   }
-  if (length != size) {
-    throw Error("ERR_IMAGE_SIZE", "Expected " + std::to_string(size) + " bytes for a picture of " +
-                                      std::to_string(width) + "x" + std::to_string(height) + "x" +
-                                      std::to_string(channels) + " but received " + std::to_string(length));
-  }
-  Pixels pixels{room_for(size), width, height, channels};
-  std::memcpy(pixels.bytes.get(), data, size);
-  return pixels;
+  check_length(length);
+  std::shared_ptr<uint8_t> copy = room_for(size);
+  std::memcpy(copy.get(), data, size);
+  return {std::move(copy), width, height, channels};
 }
 
 // Runs `start`; whatever it throws becomes a rejected promise.
@@ -195,12 +194,12 @@ Napi::Value resize_image(const Napi::CallbackInfo& info) {
                                              " pixels for a resize but received " + std::to_string(out_width) + "x" +
                                              std::to_string(out_height));
     }
-    const Pixels pixels = copy_pixels(info[0], width, height, channels);
+    const Picture picture = picture_of(info[0], width, height, channels);
     Napi::Uint8Array result = Napi::Uint8Array::New(env, static_cast<size_t>(out_width) * out_height * channels);
     auto job = std::make_unique<Job>(env, result);
     uint8_t* dst = result.Data();
     job->work = [=](const std::atomic<bool>& cancel) {
-      resize(pixels.view(), out_width, out_height, filter, order, {0, 0, out_width, out_height}, dst,
+      resize(picture.view(), out_width, out_height, filter, order, {0, 0, out_width, out_height}, dst,
              static_cast<size_t>(out_width) * channels, &cancel);
     };
     const Napi::Promise promise = job->deferred.Promise();
@@ -215,12 +214,12 @@ Napi::Value preprocess_image(const Napi::CallbackInfo& info) {
     const int channels = integer(info[3], "channels");
     PreprocessPlan plan = parse_plan(info[4]);
     const size_t count = check_plan(&plan, width, height, channels);
-    const Pixels pixels = copy_pixels(info[0], width, height, channels);
+    const Picture picture = picture_of(info[0], width, height, channels);
     Napi::Float32Array result = Napi::Float32Array::New(env, count);
     auto job = std::make_unique<Job>(env, result);
     float* dst = result.Data();
     job->work = [=](const std::atomic<bool>& cancel) {
-      preprocess(pixels.bytes.get(), width, height, channels, plan, dst, &cancel);
+      preprocess(picture.bytes.get(), width, height, channels, plan, dst, &cancel);
     };
     const Napi::Promise promise = job->deferred.Promise();
     jobs->submit(std::move(job));
@@ -232,31 +231,24 @@ Napi::Value preprocess_image(const Napi::CallbackInfo& info) {
 // own. `room` may be larger than the picture; the result is where in it the picture begins.
 Napi::Value decode_jpeg_with(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  try {
-    const std::string library = text(info[0], "library");
-    const int width = integer(info[3], "width"), height = integer(info[4], "height");
-    const int channels = integer(info[5], "channels");
-    check_size(width, height, channels);
-    if (!info[1].IsTypedArray() || !info[2].IsTypedArray()) expected("a Uint8Array", "file and room");
-    Napi::Uint8Array file = info[1].As<Napi::Uint8Array>(), room = info[2].As<Napi::Uint8Array>();
-    const size_t size = static_cast<size_t>(width) * height * channels;
-    if (channels < 3 || room.ByteLength() < size) expected("room for width x height x channels bytes", "room");
-    const size_t begin = to_large_page(room.Data());
-    const size_t at = begin + size <= room.ByteLength() ? begin : 0;
-    prefer_large_pages(room.Data() + at, size);
-    switch (decode_jpeg(library, file.Data(), file.ByteLength(), width, height, channels, room.Data() + at)) {
-      case JpegResult::kDecoded:
-        return Napi::Number::New(env, static_cast<double>(at));
-      case JpegResult::kCorrupt:
-        return Napi::String::New(env, "corrupt");
-      default:
-        return Napi::String::New(env, "no library");
-    }
-  } catch (const Error& e) {
-    throw Napi::Error(env, make_js_error(env, e.code(), e.what(), e.hint()));
-  } catch (const std::bad_alloc&) {
-    throw Napi::Error(
-        env, make_js_error(env, "ERR_OUT_OF_MEMORY", "Expected memory for a JPEG but the system has none", ""));
+  const std::string library = text(info[0], "library");
+  const int width = integer(info[3], "width"), height = integer(info[4], "height");
+  const int channels = integer(info[5], "channels");
+  check_size(width, height, channels);
+  if (!info[1].IsTypedArray() || !info[2].IsTypedArray()) expected("a Uint8Array", "file and room");
+  Napi::Uint8Array file = info[1].As<Napi::Uint8Array>(), room = info[2].As<Napi::Uint8Array>();
+  const size_t size = static_cast<size_t>(width) * height * channels;
+  if (channels < 3 || room.ByteLength() < size) expected("room for width x height x channels bytes", "room");
+  const size_t begin = to_large_page(room.Data());
+  const size_t at = begin + size <= room.ByteLength() ? begin : 0;
+  prefer_large_pages(room.Data() + at, size);
+  switch (decode_jpeg(library, file.Data(), file.ByteLength(), width, height, channels, room.Data() + at)) {
+    case JpegResult::kDecoded:
+      return Napi::Number::New(env, static_cast<double>(at));
+    case JpegResult::kCorrupt:
+      return Napi::String::New(env, "corrupt");
+    default:
+      return Napi::String::New(env, "no library");
   }
 }
 
@@ -264,9 +256,10 @@ Napi::Value decode_jpeg_with(const Napi::CallbackInfo& info) {
 }  // namespace image
 
 void register_image(Napi::Env env, Napi::Object exports) {
+  image::register_raster(env, exports);
   image::Jobs* jobs = image::Jobs::create(env);
   exports.Set("resizeImage", Napi::Function::New(env, image::resize_image, "resizeImage", jobs));
-  exports.Set("decodeJpegWith", Napi::Function::New(env, image::decode_jpeg_with, "decodeJpegWith"));
+  exports.Set("decodeJpegWith", Napi::Function::New(env, image::thrown<image::decode_jpeg_with>, "decodeJpegWith"));
   exports.Set("preprocessImage", Napi::Function::New(env, image::preprocess_image, "preprocessImage", jobs));
 }
 

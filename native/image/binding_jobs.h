@@ -10,13 +10,29 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <vector>
+
+#include "core/check.h"
 
 namespace ocelli {
 namespace image {
 
 Napi::Value make_js_error(Napi::Env env, const std::string& code, const std::string& message, const std::string& hint);
+
+// Calls F; what it throws becomes a thrown error as above.
+template <Napi::Value (*F)(const Napi::CallbackInfo& info)>
+Napi::Value thrown(const Napi::CallbackInfo& info) {
+  try {
+    return F(info);
+  } catch (const Error& e) {
+    throw Napi::Error(info.Env(), make_js_error(info.Env(), e.code(), e.what(), e.hint()));
+  } catch (const std::bad_alloc&) {
+    throw Napi::Error(info.Env(), make_js_error(info.Env(), "ERR_OUT_OF_MEMORY",
+                                                "Expected memory for a picture but the system has none", ""));
+  }
+}
 
 struct Job {
   Job(Napi::Env env, Napi::TypedArray result);

@@ -68,3 +68,13 @@ test('a picture that is asked for twice at once is mapped once', async () => {
   expect(second).toBe(first);
   expect(mapper.hits).toBe(1);
 });
+
+test('where one item fails, nobody reads the others any more when the request hears of it', async () => {
+  const mapper = mapperOf();
+  const good = picture(1200, 900);
+  let mapped = false;
+  const own = one(mapper, good).then(() => (mapped = true));
+  await expect(mapper.map({ image: [{ ...picture(8, 8), channels: 2 as never }, good] })).rejects.toThrow();
+  expect(mapped).toBe(true);
+  await own;
+});
