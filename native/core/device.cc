@@ -81,6 +81,33 @@ class DeviceMemory final : public Memory {
   Pinned pinned_;
 };
 
+class DeviceRecorder final : public Recorder {
+ public:
+  explicit DeviceRecorder(OcelliDevice* device) : device_(device) {}
+  void* record(const std::function<void()>& ops) override {
+    OcelliFailure failure{};
+    if (!api->begin_recording(device_, &failure)) return nullptr;
+    bool complete = true;
+    try {
+      ops();
+    } catch (const std::exception&) {  // whoever runs them as they come is told
+      complete = false;
+    }
+    void* recording = api->end_recording(device_, &failure);
+    if (complete || recording == nullptr) return recording;
+    release(recording);
+    return nullptr;
+  }
+  void replay(void* recording) override {
+    OcelliFailure failure{};
+    check(api->replay(device_, recording, &failure), failure);
+  }
+  void release(void* recording) noexcept override { api->forget(device_, recording); }
+
+ private:
+  OcelliDevice* device_;
+};
+
 DeviceMemory& device_of(const OpCall& call) { return static_cast<DeviceMemory&>(*call.memory); }
 
 template <Op op>
@@ -109,11 +136,13 @@ void pack(const Tensor& rows, int64_t row, PackedMatrix& packed) {
 struct Opened {
   OcelliDevice* handle;
   DeviceMemory memory;
+  DeviceRecorder recorder;
   Backend backend;
 
   explicit Opened(OcelliDevice* device)
       : handle(device),
         memory(device),
+        recorder(device),
         backend{"device",
                 {
 #define OCELLI_OP(name) &kForwarded<Op::name>,
@@ -122,7 +151,8 @@ struct Opened {
                 },
                 packed_bytes,
                 pack,
-                &memory} {
+                &memory,
+                &recorder} {
   }
 };
 

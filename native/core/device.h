@@ -37,10 +37,15 @@ struct OcelliDeviceApi {
   bool (*run)(OcelliDevice* device, ocelli::Op op, const ocelli::OpCall* call, OcelliFailure* failure);
   bool (*scratch)(OcelliDevice* device, ocelli::Op op, const ocelli::OpCall* call, uint64_t* bytes,
                   OcelliFailure* failure);
+  // Between the two, what this thread runs is kept instead. end_recording: null where it could not be.
+  bool (*begin_recording)(OcelliDevice* device, OcelliFailure* failure);
+  void* (*end_recording)(OcelliDevice* device, OcelliFailure* failure);
+  bool (*replay)(OcelliDevice* device, void* recording, OcelliFailure* failure);
+  void (*forget)(OcelliDevice* device, void* recording);
 };
 
 // Of what both sides share; the first number counts changes of this file that sizes do not tell.
-constexpr uint64_t kDeviceShape = uint64_t{2} << 48 | uint64_t{sizeof(OcelliDeviceApi)} << 32 |
+constexpr uint64_t kDeviceShape = uint64_t{3} << 48 | uint64_t{sizeof(OcelliDeviceApi)} << 32 |
                                   uint64_t{sizeof(ocelli::OpCall)} << 16 | sizeof(ocelli::StepContext);
 
 // What a library exports.

@@ -5,7 +5,9 @@
 
 #include "core/arena.h"
 #include "core/denormals.h"
+#include "core/fixed.h"
 #include "core/layout.h"
+#include "core/recording.h"
 #include "core/staging.h"
 
 namespace ocelli {
@@ -36,6 +38,9 @@ struct Plan {
   ArenaPlan arena;
   std::vector<Step> steps;
   bool checked_with_step = false;  // attention's contract reads the KV cache's sizes
+  StepContext context;             // that it was bound with last
+  bool again = false;              // and to the same addresses as the time before
+  Recording recording;             // of ops with these addresses
 };
 
 std::string place_of(const ProgramOp& op) { return std::string(name_of(op.op)) + " at " + op.path; }
@@ -45,16 +50,12 @@ std::string place_of(const ProgramOp& op) { return std::string(name_of(op.op)) +
 struct Executor::State {
   const Program& program;
   const Backend* backend;
-  const Weights* weights;
-  int program_index;
+  Recorder* recorder;  // null also after one that could not
   Pool* pool;
   Memory& memory;
 
-  std::vector<Tensor> fixed;                     // per value: weights and constants, with data where it is known
-  std::vector<PackedMatrix> placeholder;         // of packed weights while planning
-  std::vector<std::vector<uint64_t>> constants;  // 8-byte words, for alignment
-  Allocation placed_constants;                   // where the host's are out of reach
-  std::list<Plan> plans;                         // most recent first
+  Fixed fixed;
+  std::list<Plan> plans;  // most recent first
   Allocation region;
   Staging staging;
   Plan* bound = nullptr;
@@ -67,64 +68,12 @@ struct Executor::State {
   State(const Program& p, const Backend* b, const Weights* w, int index, Pool* threads)
       : program(p),
         backend(b),
-        weights(w),
-        program_index(index),
+        recorder(b->recorder),
         pool(threads),
         memory(memory_of(*b)),
-        fixed(p.values.size()),
+        fixed(p, w, index, memory),
         staging(memory) {
-    placeholder.resize(program.weights.size());
-    for (size_t i = 0; i < program.weights.size(); i++) fix_weight(i);
-    for (const ProgramConstant& constant : program.constants) fix_constant(constant);
-    if (!memory.host()) place_constants();
     input_data.resize(program.inputs.size());
-  }
-
-  void fix_weight(size_t i) {
-    const ProgramWeight& weight = program.weights[i];
-    Tensor& tensor = fixed[weight.value];
-    if (weights != nullptr) {
-      tensor = weights->operand(program_index, static_cast<int>(i));
-      return;
-    }
-    std::vector<int64_t> shape;
-    for (const Dim& dim : program.values[weight.value].shape) shape.push_back(dim.constant);
-    set_shape(&tensor, shape);
-    if (!weight.linear) return;
-    placeholder[i].n = shape[0];
-    placeholder[i].k = shape[1];
-    tensor.packed = &placeholder[i];
-  }
-
-  void fix_constant(const ProgramConstant& constant) {
-    Tensor& tensor = fixed[constant.value];
-    const Value& value = program.values[constant.value];
-    std::vector<int64_t> shape;
-    for (const Dim& dim : value.shape) shape.push_back(dim.constant);
-    tensor.dtype = value.dtype;
-    set_shape(&tensor, shape);
-    constants.emplace_back(constant.data.size() / 2 + 1);
-    tensor.data = constants.back().data();
-    for (size_t i = 0; i < constant.data.size(); i++) {
-      if (value.dtype == DType::kI32) {
-        tensor.as<int32_t>()[i] = static_cast<int32_t>(constant.data[i]);
-      } else {
-        tensor.as<float>()[i] = static_cast<float>(constant.data[i]);
-      }
-    }
-  }
-
-  void place_constants() {
-    uint64_t bytes = 0;
-    for (const auto& words : constants) bytes += Staging::room(words.size() * 8);
-    placed_constants = Allocation(memory, bytes, Use::kWhole, "constants", "");
-    char* at = placed_constants.data();
-    for (size_t i = 0; i < constants.size(); i++) {
-      memory.upload(at, constants[i].data(), constants[i].size() * 8);
-      fixed[program.constants[i].value].data = at;
-      at += Staging::room(constants[i].size() * 8);
-    }
-    memory.synchronize();
   }
 
   int32_t input_of(int32_t value) const {
@@ -276,6 +225,56 @@ struct Executor::State {
     staging.send();
   }
 
+  // What ops read lies where it lay at the last time, or what was recorded then is worth nothing.
+  void bind_addresses(Plan* plan) {
+    const StepContext context = step != nullptr ? *step : StepContext();
+    plan->again = context == plan->context;
+    plan->context = context;
+    for (Step& each : plan->steps) {
+      for (size_t j = 0; j < each.tensors.size(); j++) {
+        void* data = address(each.operands[j], each.tensors[j].data);
+        plan->again = plan->again && data == each.tensors[j].data;
+        each.tensors[j].data = data;
+      }
+    }
+    if (!plan->again) plan->recording = Recording();
+  }
+
+  void run_op(size_t i) {
+    const ProgramOp& op = program.ops[i];
+    OpCall call = call_of(i, bound->steps[i], step);
+    call.scratch = region.data() + bound->arena.scratch_offset;
+    if (call.step == nullptr && (op.op == Op::kv_store || op.op == Op::attention_paged))
+      throw Error("ERR_PROGRAM", "Expected a KV cache for " + place_of(op) + " but received none");
+    backend->op[static_cast<int>(op.op)]->run(call);
+  }
+
+  // All ops by one launch, where the plan is bound as it was before: a plan of sizes that do not come back is not worth
+  // the recording. False where ops have to be run one by one.
+  bool replay() {
+    if (recorder == nullptr || !bound->again) return false;
+    if (!bound->recording) {
+      void* handle = recorder->record([this] {
+        for (size_t i = 0; i < program.ops.size(); i++) run_op(i);
+      });
+      if (handle == nullptr) recorder = nullptr;
+      bound->recording = Recording(recorder, handle);
+    }
+    if (bound->recording) bound->recording.replay();
+    return static_cast<bool>(bound->recording);
+  }
+
+  // Runs `work` of the program as a whole: an op's that ran behind the host's back, say.
+  template <class F>
+  void whole(F work) {
+    try {
+      work();
+    } catch (const Error& error) {
+      bound = nullptr;
+      throw Error(error.code(), std::string(error.what()) + " (in program '" + program.name + "')", error.hint());
+    }
+  }
+
   [[noreturn]] void fail_run(const ProgramOp& op, const std::string& code, const std::string& what,
                              const std::string& hint) const {
     std::string message = what;
@@ -313,11 +312,7 @@ void Executor::bind(const std::vector<int64_t>& symbols, const std::map<std::str
   Plan* plan = state.plan_for(symbols, keep, step);
   reserve(plan->arena.bytes);
   state.bind_inputs(*plan, inputs, resident, step);
-  for (Step& each : plan->steps) {
-    for (size_t j = 0; j < each.tensors.size(); j++) {
-      each.tensors[j].data = state.address(each.operands[j], each.tensors[j].data);
-    }
-  }
+  state.bind_addresses(plan);
   state.next = 0;
   state.bound = plan;
 }
@@ -329,15 +324,13 @@ bool Executor::run(std::chrono::steady_clock::time_point deadline) {
   FlushDenormals flush;
   bool timed = deadline != std::chrono::steady_clock::time_point::max();
   size_t count = state.program.ops.size();
+  state.whole([&] {
+    if (!timed && state.next == 0 && state.replay()) state.next = count;
+  });
   while (state.next < count) {
     const ProgramOp& op = state.program.ops[state.next];
     try {
-      OpCall call = state.call_of(state.next, state.bound->steps[state.next], state.step);
-      call.scratch = state.region.data() + state.bound->arena.scratch_offset;
-      if (call.step == nullptr && (op.op == Op::kv_store || op.op == Op::attention_paged)) {
-        throw Error("ERR_PROGRAM", "Expected a KV cache for " + place_of(op) + " but received none");
-      }
-      state.backend->op[static_cast<int>(op.op)]->run(call);
+      state.run_op(state.next);
     } catch (const Error& error) {
       state.bound = nullptr;
       state.fail_run(op, error.code(), error.what(), error.hint());
@@ -351,12 +344,7 @@ bool Executor::run(std::chrono::steady_clock::time_point deadline) {
     state.next++;
     if (timed && state.next < count && std::chrono::steady_clock::now() >= deadline) return false;
   }
-  try {
-    state.memory.synchronize();
-  } catch (const Error& error) {  // of an op that ran behind the host's back
-    state.bound = nullptr;
-    throw Error(error.code(), std::string(error.what()) + " (in program '" + state.program.name + "')", error.hint());
-  }
+  state.whole([&] { state.memory.synchronize(); });
   state.done = true;
   return true;
 }

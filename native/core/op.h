@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -66,6 +67,18 @@ enum class Op : uint8_t {
   kCount
 };
 
+// Keeps what ops launch, and launches all of it at once later: a step of some hundred small kernels then costs one call.
+class Recorder {
+ public:
+  virtual ~Recorder() = default;
+  // Ops that `ops` runs on this thread are kept instead of run, with the addresses and sizes that they are given. Null
+  // where they cannot be: they are then run as they come.
+  virtual void* record(const std::function<void()>& ops) = 0;
+  // Behind what was launched before; what the addresses hold is read as it runs.
+  virtual void replay(void* recording) = 0;
+  virtual void release(void* recording) noexcept = 0;
+};
+
 // A backend: one OpImpl per row of ops.def (a missing one fails at link), and how it packs weights of `linear`.
 struct Backend {
   const char* name;  // "ref", "cpu-baseline", "cpu-avx2", "cpu-avx512", "cpu-amx"
@@ -79,6 +92,7 @@ struct Backend {
   void (*pack)(const Tensor& rows, int64_t row, PackedMatrix& dst);
   // Where its tensors lie; null: the host's memory.
   Memory* memory = nullptr;
+  Recorder* recorder = nullptr;  // null: it keeps nothing
 };
 
 inline Memory& memory_of(const Backend& backend) { return backend.memory ? *backend.memory : host_memory(); }

@@ -37,6 +37,12 @@ struct StepContext {
   const int32_t* slot = nullptr;  // [T]: block * block_size + offset where the row's k and v go; -1: not stored
   const int32_t* hi = nullptr;    // [T]: a row sees cache positions [lo, hi); causal: own position + 1. lo: the op's window
   const KvCache* kv = nullptr;
+
+  // Sizes and addresses, not what lies there.
+  bool operator==(const StepContext& o) const {
+    return sequences == o.sequences && cu_rows == o.cu_rows && context == o.context && block_table == o.block_table &&
+           max_blocks == o.max_blocks && slot == o.slot && hi == o.hi && kv == o.kv;
+  }
 };
 
 }  // namespace ocelli

@@ -111,34 +111,23 @@ CUfunction Device::function(const std::string& module, const std::string& kernel
 
 void Device::launch(const char* module, const char* kernel, Extent grid, Extent block, size_t dynamic_shared,
                     const Arguments& arguments) {
+  launch(stream_, module, kernel, grid, block, dynamic_shared, arguments);
+}
+
+void Device::launch(CUstream stream, const char* module, const char* kernel, Extent grid, Extent block,
+                    size_t dynamic_shared, const Arguments& arguments) {
   enter();
   std::vector<void*> parameters;
   for (const std::vector<uint8_t>& value : arguments.values()) parameters.push_back(const_cast<uint8_t*>(value.data()));
   check(driver_,
         driver_.cuLaunchKernel(function(module, kernel, dynamic_shared), grid.x, grid.y, grid.z, block.x, block.y,
-                               block.z, static_cast<unsigned>(dynamic_shared), stream_, parameters.data(), nullptr),
+                               block.z, static_cast<unsigned>(dynamic_shared), stream, parameters.data(), nullptr),
         ("a launch of " + std::string(kernel)).c_str());
 }
 
 void Device::synchronize() {
   enter();
   check(driver_, driver_.cuStreamSynchronize(stream_), "the work so far");
-}
-
-void Device::begin_capture() {
-  enter();
-  check(driver_, driver_.cuStreamBeginCapture(stream_, kCaptureThreadLocal), "the beginning of a graph");
-}
-
-CUgraphExec Device::end_capture() {
-  enter();
-  CUgraph graph = nullptr;
-  CUgraphExec executable = nullptr;
-  check(driver_, driver_.cuStreamEndCapture(stream_, &graph), "the end of a graph");
-  const CUresult result = driver_.cuGraphInstantiateWithFlags(&executable, graph, 0);
-  driver_.cuGraphDestroy(graph);
-  check(driver_, result, "the making of a graph");
-  return executable;
 }
 
 void Device::replay(CUgraphExec graph) {
@@ -149,6 +138,32 @@ void Device::replay(CUgraphExec graph) {
 void Device::release(CUgraphExec graph) {
   enter();
   check(driver_, driver_.cuGraphExecDestroy(graph), "a release of a graph");
+}
+
+Capture::Capture(Device& device) : device_(device) {
+  const Driver& driver = device_.driver_;
+  device_.enter();
+  check(driver, driver.cuStreamCreate(&stream_, kNonBlockingStream), "creating a stream");
+  const CUresult result = driver.cuStreamBeginCapture(stream_, kCaptureThreadLocal);
+  if (result != kSuccess) driver.cuStreamDestroy(stream_);
+  check(driver, result, "the beginning of a graph");
+}
+
+Capture::~Capture() {
+  device_.driver_.cuCtxSetCurrent(device_.context_);
+  device_.driver_.cuStreamDestroy(stream_);
+}
+
+CUgraphExec Capture::end() {
+  const Driver& driver = device_.driver_;
+  device_.enter();
+  CUgraph graph = nullptr;
+  CUgraphExec executable = nullptr;
+  check(driver, driver.cuStreamEndCapture(stream_, &graph), "the end of a graph");
+  const CUresult result = driver.cuGraphInstantiateWithFlags(&executable, graph, 0);
+  driver.cuGraphDestroy(graph);
+  check(driver, result, "the making of a graph");
+  return executable;
 }
 
 }  // namespace cuda

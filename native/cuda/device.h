@@ -22,6 +22,7 @@ class Device : public Queue {
   Device& operator=(const Device&) = delete;
 
   const std::string& name() const { return name_; }
+  CUstream stream() const { return stream_; }
   size_t free_bytes() const;
 
   CUdeviceptr allocate(size_t bytes);  // throws ERR_OUT_OF_MEMORY
@@ -40,13 +41,14 @@ class Device : public Queue {
   // Waits for everything so far. Throws ERR_CUDA for what went wrong in it.
   void synchronize();
 
-  // What is launched between the two becomes one graph, which replay() launches at once.
-  void begin_capture();
-  CUgraphExec end_capture();
+  // Launches the graph of a Capture, at once.
   void replay(CUgraphExec graph);
   void release(CUgraphExec graph);
 
  private:
+  friend class Capture;
+  void launch(CUstream stream, const char* module, const char* kernel, Extent grid, Extent block,
+              size_t dynamic_shared, const Arguments& arguments);
   CUfunction function(const std::string& module, const std::string& kernel, size_t dynamic_shared);
   void enter() const;  // makes the GPU's context that of this thread
 
@@ -62,6 +64,26 @@ class Device : public Queue {
     size_t dynamic_shared = 0;  // as far as it is allowed so far
   };
   std::map<std::string, Function> functions_;
+};
+
+// Launches that become a graph instead of running. On a stream of its own: what other threads do with the device at the
+// same time is not among them. Each was launched before, since modules cannot be loaded meanwhile.
+class Capture : public Queue {
+ public:
+  explicit Capture(Device& device);
+  ~Capture() override;
+  Capture(const Capture&) = delete;
+  Capture& operator=(const Capture&) = delete;
+
+  void launch(const char* module, const char* kernel, Extent grid, Extent block, size_t dynamic_shared,
+              const Arguments& arguments) override {
+    device_.launch(stream_, module, kernel, grid, block, dynamic_shared, arguments);
+  }
+  CUgraphExec end();
+
+ private:
+  Device& device_;
+  CUstream stream_ = nullptr;
 };
 
 }  // namespace cuda

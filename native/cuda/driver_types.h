@@ -38,9 +38,16 @@ enum : int {
   kIllegalAddress = 700,
   kMisalignedAddress = 716,
   kLaunchFailed = 719,
+  kNotSupported = 801,
+  kCaptureUnsupported = 900,
+  kCaptureInvalidated = 901,
 };
 enum : int {
+  kClock = 13,              // CU_DEVICE_ATTRIBUTE_CLOCK_RATE, kHz
   kMultiprocessors = 16,    // CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
+  kMemoryClock = 36,        // CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE, kHz
+  kMemoryBus = 37,          // CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH, bits
+  kCache = 38,              // CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE
   kCapabilityMajor = 75,    // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
   kCapabilityMinor = 76,    // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR
   kSharedOptin = 97,        // CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN

@@ -1,6 +1,7 @@
 // The library's one export: a GPU as core/device.h has it. No exception leaves a function here.
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <mutex>
 
 #include "core/device.h"
@@ -116,10 +117,13 @@ bool pack_rows(const Tensor* rows, int64_t row, PackedMatrix* packed, OcelliFail
   return guarded(failure, [&] { backend.pack(*rows, row, *packed); });
 }
 
+// What this thread records; no thread-local object has a destructor.
+thread_local Capture* recording = nullptr;
+
 bool run(OcelliDevice* device, Op op, const OpCall* call, OcelliFailure* failure) {
   return guarded(failure, [&] {
     const std::lock_guard<std::mutex> lock(device->mutex);
-    current_queue() = &device->gpu;
+    current_queue() = recording != nullptr ? static_cast<Queue*>(recording) : &device->gpu;
     backend.op[static_cast<int>(op)]->run(*call);
   });
 }
@@ -129,9 +133,31 @@ bool scratch(OcelliDevice*, Op op, const OpCall* call, uint64_t* bytes, OcelliFa
   return guarded(failure, [&] { *bytes = impl.scratch != nullptr ? impl.scratch(*call) : 0; });
 }
 
-constexpr OcelliDeviceApi kApi = {OCELLI_VERSION, kDeviceShape,    open,      name,     free_bytes,
-                                  allocate,       release,         upload,    download, copy,
-                                  synchronize,    packed_bytes_of, pack_rows, run,      scratch};
+bool begin_recording(OcelliDevice* device, OcelliFailure* failure) {
+  return guarded(failure, [&] { recording = new Capture(device->gpu); });
+}
+
+void* end_recording(OcelliDevice*, OcelliFailure* failure) {
+  const std::unique_ptr<Capture> ended(recording);
+  recording = nullptr;
+  CUgraphExec graph = nullptr;
+  guarded(failure, [&] { graph = ended->end(); });
+  return graph;
+}
+
+bool replay(OcelliDevice* device, void* graph, OcelliFailure* failure) {
+  return guarded(failure, [&] { device->gpu.replay(static_cast<CUgraphExec>(graph)); });
+}
+
+void forget(OcelliDevice* device, void* graph) {
+  OcelliFailure ignored;
+  guarded(&ignored, [&] { device->gpu.release(static_cast<CUgraphExec>(graph)); });
+}
+
+constexpr OcelliDeviceApi kApi = {OCELLI_VERSION,  kDeviceShape,    open,          name,     free_bytes,
+                                  allocate,        release,         upload,        download, copy,
+                                  synchronize,     packed_bytes_of, pack_rows,     run,      scratch,
+                                  begin_recording, end_recording,   replay,        forget};
 
 }  // namespace
 

@@ -18,8 +18,10 @@
 namespace ocelli {
 namespace test {
 
-class Distant final : public Memory {
+class Distant final : public Memory, public Recorder {
  public:
+  using Work = std::vector<std::function<void()>>;
+
   bool host() const override { return false; }
   Memory& staging() override { return host_memory(); }
 
@@ -56,6 +58,31 @@ class Distant final : public Memory {
     const std::lock_guard<std::mutex> lock(mutex_);
     waiting_.push_back(std::move(work));
   }
+  // What an op comes to: into the recording that its thread makes, or among what waits.
+  void launch(std::function<void()> work) {
+    Work* kept = recording();
+    kept != nullptr ? kept->push_back(std::move(work)) : enqueue(std::move(work));
+  }
+  void* record(const std::function<void()>& ops) override {
+    if (!records_) return nullptr;
+    auto kept = std::make_unique<Work>();
+    recording() = kept.get();
+    ops();
+    recording() = nullptr;
+    recordings_++;
+    return kept.release();
+  }
+  void replay(void* recording) override {
+    for (const auto& work : *static_cast<Work*>(recording)) enqueue(work);
+    replays_++;
+  }
+  void release(void* recording) noexcept override {
+    delete static_cast<Work*>(recording);
+    recordings_--;
+  }
+  void refuse_recordings(bool refused) { records_ = !refused; }
+  int64_t recordings() const { return recordings_; }  // that there are
+  int64_t replays() const { return replays_; }        // so far
   // The next op fails when it comes to run.
   void break_next() { broken_ = true; }
   bool take_broken() { return broken_.exchange(false); }
@@ -68,7 +95,7 @@ class Distant final : public Memory {
  private:
   void drain() {
     if (waiting_.empty()) return;
-    std::vector<std::function<void()>> work;
+    Work work;
     std::swap(work, waiting_);
     open(PROT_READ | PROT_WRITE);
     try {
@@ -83,9 +110,16 @@ class Distant final : public Memory {
     for (const auto& [data, bytes] : regions_) mprotect(data, bytes, protection);
   }
 
+  static Work*& recording() {
+    static thread_local Work* kept = nullptr;
+    return kept;
+  }
+
   std::mutex mutex_;
   std::map<void*, uint64_t> regions_;
-  std::vector<std::function<void()>> waiting_;
+  Work waiting_;
+  std::atomic<bool> records_{true};
+  std::atomic<int64_t> recordings_{0}, replays_{0};
   std::atomic<bool> broken_{false};
   std::atomic<uint64_t> room_{UINT64_MAX};
 };
@@ -113,7 +147,7 @@ void run_late(const OpCall& call) {
     late->step = *call.step;
     late->call.step = &late->step;
   }
-  distant().enqueue([late] {
+  distant().launch([late] {
     if (distant().take_broken()) throw Error("ERR_CUDA", "Expected an op to run but the device broke");
     ref_backend()->op[static_cast<int>(op)]->run(late->call);
   });
@@ -137,6 +171,7 @@ inline const Backend* distant_backend() {
                                           },
                                           ref_backend()->packed_bytes,
                                           ref_backend()->pack,
+                                          &distant(),
                                           &distant()};
   return one;
 }

@@ -333,9 +333,17 @@ void at_a_distance(const Book& alone, int32_t operations) {
     EXPECT(model->weights->mapped_bytes() == 0);
     faults(model, alone);
     interleaved(model, alone, operations, 1);
+    EXPECT(test::distant().replays() > 0);
     disposals(model, operations / 50);
+    // Where nothing can be recorded, ops run as they come.
+    const int64_t replays = test::distant().replays();
+    test::distant().refuse_recordings(true);
+    interleaved(model, alone, operations / 10, 1);
+    test::distant().refuse_recordings(false);
+    EXPECT(test::distant().replays() == replays);
   }
   EXPECT(test::distant().allocations() == 0);
+  EXPECT(test::distant().recordings() == 0);
 }
 
 }  // namespace

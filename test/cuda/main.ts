@@ -1,6 +1,6 @@
 /**
  * Whole models with `device: 'cuda'`, on the driver's stand-in in `npm run test:cuda`, which builds what this needs and adds up its last
- * line, and on a GPU in `npm run gpu-check`. Bounds are those of the CPU.
+ * line, and on a GPU in `npm run gpu-check`. Bounds are those of the CPU. With names, those models' goldens alone.
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,6 +10,7 @@ import { readGoldenFolder, type GoldenCase, type GoldenFolder } from '../goldens
 import { runFolder } from '../goldens/run';
 import { shared } from '../media/pictures';
 import { fixtureModels } from '../models/fixtures';
+import { graphs } from './graphs';
 import { withoutGpu } from './without-gpu';
 
 /** All cases where they lie beside the repository, else those that it has a copy of. */
@@ -125,9 +126,12 @@ function answer(llm: LLM, folder: GoldenFolder, golden: GoldenCase): Promise<Req
 async function main(): Promise<void> {
   const { positionals } = parseArgs({ allowPositionals: true });
   for (const name of positionals.length > 0 ? positionals : models) await goldens(name);
-  for (const name of ['llama', 'llava-next-mistral']) await serving(name);
-  for (const quantization of ['int8', 'int4'] as const) await quantized('llama', quantization);
-  if (emulated) withoutGpu(check);
+  if (positionals.length === 0) {
+    for (const name of ['llama', 'llava-next-mistral']) await serving(name);
+    for (const quantization of ['int8', 'int4'] as const) await quantized('llama', quantization);
+    if (emulated) graphs(join(folders, 'llama'), check);
+    if (emulated) withoutGpu(check);
+  }
   process.stdout.write(`whole models: 0 kernels, 0 instances, ${checks} checks, ${failed} failed\n`);
   process.exitCode = failed > 0 ? 1 : 0;
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 const root = join(__dirname, '../../..');
 
 /** What a script prints as JSON with the stand-in's settings, or in an environment without it. */
-function run(script: string, env: Record<string, string>): Record<string, string> {
+export function run(script: string, env: Record<string, string>): Record<string, string> {
   const prelude = `
     const { LLM, estimateMemory } = require('./dist/index.js');
     const { chooseDevice } = require('./dist/engine/device.js');

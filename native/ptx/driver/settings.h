@@ -14,7 +14,7 @@ struct Settings {
   int capability = 80;              // capability=80
   int version = 13000;              // version=13000
   bool races = true;                // races=0: whole models run sooner
-  std::string fail;                 // fail=ENTRY:N:CODE: the N-th call of ENTRY, from 1, returns CODE
+  std::string fail;                 // fail=ENTRY:N:CODE: the N-th call of ENTRY, from 1, returns CODE; 0: each
   int fail_at = 0;
   int fail_code = 0;
   std::string hide;  // hide=ENTRY: cuGetProcAddress does not know it

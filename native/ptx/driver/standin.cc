@@ -10,6 +10,7 @@
 
 #include "core/check.h"
 #include "cuda/driver_types.h"
+#include "ptx/driver/errors.h"
 #include "ptx/driver/image.h"
 #include "ptx/driver/settings.h"
 #include "ptx/executor.h"
@@ -21,6 +22,7 @@ using Work = std::function<CUresult()>;
 
 struct CUgraph_st {
   std::vector<Work> work;
+  bool valid = true;
 };
 struct CUgraphExec_st {
   std::vector<Work> work;
@@ -62,12 +64,22 @@ Gpu& gpu() {
   return *one;
 }
 
+// The stream that this thread captures, and what may have to wait for the GPU meanwhile: it ends the capture.
+thread_local CUstream capturing = nullptr;
+constexpr const char* kNotWhileCapturing[] = {"cuMemAlloc",    "cuMemFree",        "cuMemHostAlloc",
+                                              "cuMemFreeHost", "cuModuleLoadData", "cuModuleUnload"};
+
 // Every entry: one at a time, with the injected fault, after cuInit, and with no C++ exception going out.
 template <class F>
 CUresult entry(const char* name, F body) {
   Gpu& g = gpu();
   const std::lock_guard<std::recursive_mutex> lock(g.mutex);
-  if (g.settings.fail == name && ++g.failing_calls == g.settings.fail_at) return g.settings.fail_code;
+  if (g.settings.fail == name && (++g.failing_calls == g.settings.fail_at || g.settings.fail_at == 0))
+    return g.settings.fail_code;
+  for (const char* unsafe : kNotWhileCapturing) {
+    if (capturing != nullptr && std::strcmp(name, unsafe) == 0)
+      return capturing->capture->valid = false, kCaptureUnsupported;
+  }
   if (!g.initialized && std::strcmp(name, "cuInit") != 0 && std::strcmp(name, "cuDriverGetVersion") != 0)
     return kNotInitialized;
   try {
@@ -89,7 +101,8 @@ CUresult enqueue(CUstream stream, Work work) {
 }
 
 CUresult drain(CUstream stream) {
-  if (stream == nullptr || stream->capture) return kInvalidHandle;
+  if (stream == nullptr) return kInvalidHandle;
+  if (stream->capture) return stream->capture->valid = false, kCaptureUnsupported;
   Gpu& g = gpu();
   while (!stream->waiting.empty()) {
     const Work work = std::move(stream->waiting.front());
@@ -133,23 +146,8 @@ EXPORT cuDriverGetVersion(int* version) {
   return entry("cuDriverGetVersion", [&](Gpu& g) { return *version = g.settings.version, kSuccess; });
 }
 EXPORT cuGetErrorName(CUresult error, const char** name) {
-  static const std::pair<int, const char*> kNames[] = {{kSuccess, "CUDA_SUCCESS"},
-                                                       {kInvalidValue, "CUDA_ERROR_INVALID_VALUE"},
-                                                       {kOutOfMemory, "CUDA_ERROR_OUT_OF_MEMORY"},
-                                                       {kNotInitialized, "CUDA_ERROR_NOT_INITIALIZED"},
-                                                       {kNoDevice, "CUDA_ERROR_NO_DEVICE"},
-                                                       {kInvalidDevice, "CUDA_ERROR_INVALID_DEVICE"},
-                                                       {kInvalidImage, "CUDA_ERROR_INVALID_IMAGE"},
-                                                       {kInvalidHandle, "CUDA_ERROR_INVALID_HANDLE"},
-                                                       {kNotFound, "CUDA_ERROR_NOT_FOUND"},
-                                                       {kNotReady, "CUDA_ERROR_NOT_READY"},
-                                                       {kIllegalAddress, "CUDA_ERROR_ILLEGAL_ADDRESS"},
-                                                       {kMisalignedAddress, "CUDA_ERROR_MISALIGNED_ADDRESS"},
-                                                       {kLaunchFailed, "CUDA_ERROR_LAUNCH_FAILED"}};
-  for (const auto& row : kNames) {
-    if (row.first == error) return *name = row.second, kSuccess;
-  }
-  return kInvalidValue;
+  *name = ptx::error_name(error);
+  return *name != nullptr ? kSuccess : kInvalidValue;
 }
 EXPORT cuDeviceGetCount(int* count) {
   return entry("cuDeviceGetCount", [&](Gpu& g) { return *count = g.settings.devices, kSuccess; });
@@ -167,6 +165,13 @@ EXPORT cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice) 
     switch (attribute) {
       case kMultiprocessors:
         return *value = 1, kSuccess;
+      case kClock:
+      case kMemoryClock:
+        return *value = 1000000, kSuccess;
+      case kMemoryBus:
+        return *value = 256, kSuccess;
+      case kCache:
+        return *value = 64 * 1024, kSuccess;
       case kCapabilityMajor:
         return *value = g.settings.capability / 10, kSuccess;
       case kCapabilityMinor:
@@ -239,6 +244,7 @@ EXPORT cuStreamCreate(CUstream* stream, unsigned int) {
 }
 EXPORT cuStreamDestroy(CUstream stream) {
   return entry("cuStreamDestroy", [&](Gpu&) {
+    if (stream == capturing) capturing = nullptr;
     drain(stream);
     delete stream;
     return kSuccess;
@@ -290,14 +296,21 @@ EXPORT cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int) {
 }
 EXPORT cuStreamBeginCapture(CUstream stream, CUstreamCaptureMode) {
   return entry("cuStreamBeginCapture", [&](Gpu&) {
-    if (stream == nullptr || stream->capture) return kInvalidHandle;
+    if (stream == nullptr || stream->capture || capturing != nullptr) return kInvalidHandle;
     stream->capture = std::make_unique<CUgraph_st>();
+    capturing = stream;
     return kSuccess;
   });
 }
 EXPORT cuStreamEndCapture(CUstream stream, CUgraph* graph) {
-  return entry("cuStreamEndCapture",
-               [&](Gpu&) { return *graph = stream->capture.release(), *graph != nullptr ? kSuccess : kInvalidHandle; });
+  return entry("cuStreamEndCapture", [&](Gpu&) {
+    *graph = nullptr;
+    if (!stream->capture || stream != capturing) return kInvalidHandle;
+    capturing = nullptr;
+    const std::unique_ptr<CUgraph_st> captured = std::move(stream->capture);
+    if (!captured->valid) return kCaptureInvalidated;
+    return *graph = new CUgraph_st(*captured), kSuccess;
+  });
 }
 EXPORT cuGraphInstantiateWithFlags(CUgraphExec* executable, CUgraph graph, unsigned long long) {
   return entry("cuGraphInstantiateWithFlags",

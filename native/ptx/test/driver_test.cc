@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <functional>
+#include <thread>
 
 #include "cuda/device.h"
 #include "ptx/test/ops.h"
@@ -39,7 +41,7 @@ Tensor on_device(cuda::Device& device, const Both& both) {
 }
 
 // add on the device: a becomes a + b.
-void add(cuda::Device& device, Tensor* operands) {
+void add(cuda::Queue& queue, Tensor* operands) {
   static const Attrs attrs;
   OpCall call;
   call.attrs = &attrs;
@@ -47,8 +49,20 @@ void add(cuda::Device& device, Tensor* operands) {
   call.inputs = 2;
   call.out = operands;
   call.outputs = 1;
-  cuda::current_queue() = &device;
+  cuda::current_queue() = &queue;
   cuda::add.run(call);
+}
+
+void fails(const char* what, const std::string& got, const std::string& expected) {
+  expect(got.find(expected) != std::string::npos,
+         std::string(what) + ": expected '" + expected + "' but received '" + got + "'");
+}
+
+template <class F>
+CUgraphExec captured(cuda::Device& device, F launches) {
+  cuda::Capture capture(device);
+  launches(capture);
+  return capture.end();
 }
 
 void runs(cuda::ImageOf image) {
@@ -68,10 +82,10 @@ void runs(cuda::ImageOf image) {
   expect(right, "an op through the driver");
 
   // A graph of two additions, launched twice: four more.
-  device.begin_capture();
-  add(device, operands);
-  add(device, operands);
-  const CUgraphExec graph = device.end_capture();
+  const CUgraphExec graph = captured(device, [&](cuda::Queue& queue) {
+    add(queue, operands);
+    add(queue, operands);
+  });
   device.replay(graph);
   device.replay(graph);
   device.download(back, reinterpret_cast<CUdeviceptr>(operands[0].data), a.plain.size());
@@ -89,6 +103,48 @@ void runs(cuda::ImageOf image) {
   expect(device.free_bytes() == before, "all memory comes back");
   tally().kernels.insert("add");
   tally().instances++;
+}
+
+// What one thread captures is not what others do meanwhile, and what may wait for the GPU ends it.
+void captures() {
+  cuda::Device device(cuda::load_driver(standin()), 0, image_of);
+  const Both a = noise({3, 100}, 1), b = noise({3, 100}, 2);
+  Tensor operands[2] = {on_device(device, a), on_device(device, b)};
+  add(device, operands);  // its module is there then
+  device.synchronize();
+  const CUdeviceptr to = reinterpret_cast<CUdeviceptr>(operands[0].data);
+  const CUgraphExec graph = captured(device, [&](cuda::Queue& queue) {
+    std::thread([&] {
+      device.upload(to, a.plain.data(), a.plain.size());
+      device.synchronize();
+    }).join();
+    add(queue, operands);
+  });
+  std::vector<float> back(300);
+  const auto read = [&] {
+    device.download(back.data(), to, back.size() * sizeof(float));
+    device.synchronize();
+    return back[7];
+  };
+  expect(read() == a.values[7], "what another thread copied while this one captured");
+  device.replay(graph);
+  expect(read() == a.values[7] + b.values[7], "and a graph without it");
+  device.release(graph);
+  const auto code_of = [](const std::function<void()>& work) -> std::string {
+    try {
+      work();
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  const std::string ended = code_of([&] {
+    captured(device, [&](cuda::Queue&) {
+      fails("an allocation", code_of([&] { device.allocate(64); }), "STREAM_CAPTURE_UNSUPPORTED");
+    });
+  });
+  fails("a capture in which memory was allocated", ended, "STREAM_CAPTURE_INVALIDATED");
+  for (const Tensor& operand : operands) device.release(reinterpret_cast<CUdeviceptr>(operand.data));
 }
 
 // Two streams and an event between them: what waits for the event sees what came before it, and a query never makes
@@ -147,11 +203,6 @@ std::string failure(const char* settings, const std::string& library, void (*bod
   return text;
 }
 
-void fails(const char* what, const std::string& got, const std::string& expected) {
-  expect(got.find(expected) != std::string::npos,
-         std::string(what) + ": expected '" + expected + "' but received '" + got + "'");
-}
-
 void open_device(const cuda::Driver& driver) { cuda::Device device(driver, 0, image_of); }
 void add_once(const cuda::Driver& driver) {
   cuda::Device device(driver, 0, image_of);
@@ -203,6 +254,7 @@ void body() {
   failures();
   runs(image_of);
   runs(fatbin_of);
+  captures();
   events();
 }
 
