@@ -12,7 +12,7 @@ namespace ocelli {
 namespace cuda {
 namespace {
 
-constexpr const char* kRemedy = "Install NVIDIA's driver 525 or newer, or choose device 'cpu'.";
+constexpr const char* kRemedy = "Install NVIDIA's driver 580 or newer, or choose device 'cpu'.";
 
 // cuGetProcAddress in its form of CUDA 11.3: symbol, where to, version, flags.
 using GetProcAddress = CUresult (*)(const char*, void**, int, uint64_t);

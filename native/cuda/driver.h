@@ -14,8 +14,8 @@ struct Driver {
 #undef OCELLI_CU
 };
 
-// The oldest driver that knows every entry point and instruction used: CUDA 12.0.
-constexpr int kOldestDriver = 12000;
+// The oldest driver that takes what nvcc 13 makes, machine code or PTX: an older one fails when modules are loaded.
+constexpr int kOldestDriver = 13000;
 
 // Loads libcuda.so.1, or with `path` another library of its shape, and initialises it. Throws ERR_CUDA_DRIVER, saying
 // what is missing (the library, an entry point, a device) or too old; never more than once per process and path.

@@ -32,7 +32,7 @@ export function withoutGpu(check: (right: boolean, what: string) => void): void 
   const refused = "say(await codeOf(LLM.load('demo', { device: 'cuda' })));";
   const faults: [what: string, settings: string, message: RegExp][] = [
     ['no GPU', 'devices=0', /Expected an NVIDIA GPU/],
-    ['an old driver', 'version=11040', /Expected a driver for CUDA 12.* received one for CUDA 11\.4/],
+    ['an old driver', 'version=12080', /Expected a driver for CUDA 13.* received one for CUDA 12\.8/],
     ['a driver without an entry point', 'hide=cuGraphLaunch', /Expected cuGraphLaunch .* too old/],
     ['an old GPU', 'capability=75', /compute capability 8\.0 or newer .* of 7\.5/],
   ];

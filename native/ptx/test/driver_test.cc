@@ -232,8 +232,8 @@ void failures() {
         "ERR_CUDA_DRIVER: Expected NVIDIA's driver (libnothere.so.1)");
   fails("a library that is no driver", failure("", "libm.so.6", open_device),
         "ERR_CUDA_DRIVER: Expected cuInit in libm.so.6");
-  fails("an old driver, by its version", failure("version=11040", standin(), open_device),
-        "ERR_CUDA_DRIVER: Expected a driver for CUDA 12");
+  fails("an old driver, by its version", failure("version=12080", standin(), open_device),
+        "ERR_CUDA_DRIVER: Expected a driver for CUDA 13 or newer but received one for CUDA 12.8");
   fails("an old driver, by what it lacks", failure("hide=cuGraphInstantiateWithFlags", standin(), open_device),
         "ERR_CUDA_DRIVER: Expected cuGraphInstantiateWithFlags in ");
   fails("no GPU", failure("devices=0", standin(), open_device), "ERR_CUDA_DRIVER: Expected an NVIDIA GPU");
