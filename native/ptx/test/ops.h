@@ -21,12 +21,14 @@ namespace cuda {
 
 namespace ptx {
 
-// The GPU that tests run on where a driver's library was named: libcuda, or the emulator in its shape.
+// The GPU that tests run on where a driver's library was named: libcuda, or the emulator in its shape. Modules are the
+// fat binaries that ship, where the folder has them.
 inline cuda::Device& gpu() {
   static cuda::Device device(cuda::load_driver(driver_library()), 0, [](const char* name) -> const void* {
     static std::map<std::string, std::string> images;
     std::string& image = images[name];
-    if (image.empty()) image = read_ptx(name);
+    const std::string fatbin = ptx_folder() + "/" + name + ".fatbin";
+    if (image.empty()) image = std::ifstream(fatbin) ? read_file(fatbin) : read_ptx(name);
     return image.c_str();
   });
   return device;
