@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 const folder = fileURLToPath(new URL('../out/native/CMakeFiles', import.meta.url));
 const kernels = ['linear', 'linear_quantized', 'attention'];
 // Two multiply-adds or more make a loop an inner loop of a micro-kernel.
-const multiplies = /^v?(fmadd\w+ps|mulps|dpbf16ps|pdpbusd|fmla)\b/;
+const multiplies = /^v?(fmadd\w+ps|mulps|dpbf16ps|pdpbusd|fmla)\b|^tdp/;
 
 /** [function, [address, instruction][]] of an object file. */
 function disassemble(object) {

@@ -35,7 +35,9 @@ template <class D>
 struct Widened {
   using A = float;
   using B = typename D::T;
-  static constexpr int kStep = 1;  // k per step
+  static constexpr int kStep = 1;   // k per step
+  static constexpr int kDepth = 1;  // k that a panel is a multiple of
+  static int64_t place(int64_t column, int64_t k) { return k * kNR + column; }  // in a panel
   static Vec column(const B* b) { return D::load(b); }
   static Vec row(const A* a) { return set1(*a); }
   static Vec multiply_add(Vec a, Vec b, Vec c) { return fma(a, b, c); }
@@ -54,6 +56,8 @@ struct Pairs {
   using A = uint16_t;
   using B = uint16_t;
   static constexpr int kStep = 2;
+  static constexpr int kDepth = 2;
+  static int64_t place(int64_t column, int64_t k) { return k / 2 * kNR * 2 + column * 2 + k % 2; }
   static __m512bh column(const B* b) { return (__m512bh)_mm512_loadu_si512(b); }
   static __m512bh row(const A* a) {
     int32_t pair;
@@ -65,6 +69,17 @@ struct Pairs {
     Vec low = left >= 16 ? load(from) : load_n(from, static_cast<int>(left));
     Vec high = left >= 32 ? load(from + 16) : (left > 16 ? load_n(from + 16, static_cast<int>(left - 16)) : zero());
     return from_bits((__m512i)_mm512_cvtne2ps_pbh(high, low));
+  }
+};
+#endif
+
+#if defined(OCELLI_ISA_amx)
+// The same in the tiles of AMX, one behind the other: columns [K / 32][2][16][kLanes][2].
+struct Tiled : Pairs {
+  static constexpr int kDepth = 32;
+  static int64_t place(int64_t column, int64_t k) {
+    int64_t tile = k / kDepth * 2 + column / kLanes;
+    return (tile * kDepth + k % kDepth / 2 * 2) * kLanes + column % kLanes * 2 + k % 2;
   }
 };
 #endif

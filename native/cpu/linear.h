@@ -13,7 +13,9 @@ template <class F>
 inline void with_kind(WeightFormat format, const F& f) {
   switch (format) {
     case WeightFormat::kBF16:
-#if defined(OCELLI_ISA_avx512)
+#if defined(OCELLI_ISA_amx)
+      return f(Tiled());
+#elif defined(OCELLI_ISA_avx512)
       return f(Pairs());
 #else
       return f(Widened<BF16>());
@@ -36,7 +38,7 @@ inline int64_t panels_of(int64_t n) { return (n + kNR - 1) / kNR; }
 // Elements of one panel.
 template <class Kind>
 inline int64_t panel_size(int64_t k) {
-  return steps_of<Kind>(k) * Kind::kStep * kNR;
+  return (k + Kind::kDepth - 1) / Kind::kDepth * Kind::kDepth * kNR;
 }
 
 size_t packed_bytes(WeightFormat format, int64_t n, int64_t k);

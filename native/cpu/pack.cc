@@ -1,4 +1,4 @@
-// Packs rows of a weight into panels of columns: [panel][k / kStep][kNR][kStep], zeros where n or k is padded.
+// Packs rows of a weight into panels of columns, as kinds of multiplication have them; zeros where n or k is padded.
 #include "core/convert.h"
 #include "cpu/linear.h"
 #include "cpu/linear_quantized.h"
@@ -51,9 +51,7 @@ void read_block(const Tensor& rows, int64_t offset, int64_t n, DType format, T* 
 // Where element k of column `n` lies.
 template <class Kind>
 typename Kind::B* place(const PackedMatrix& dst, int64_t n, int64_t k) {
-  constexpr int64_t kStep = Kind::kStep;
-  return static_cast<typename Kind::B*>(dst.data) + n / kNR * panel_size<Kind>(dst.k) + k / kStep * kNR * kStep +
-         n % kNR * kStep + k % kStep;
+  return static_cast<typename Kind::B*>(dst.data) + n / kNR * panel_size<Kind>(dst.k) + Kind::place(n % kNR, k);
 }
 
 // `width` elements from k on of kLanes rows that fill half a panel, by transposing units of 32 bits: one f32, or two of

@@ -67,11 +67,12 @@ function toF16(value: number): number {
 
 describe.each(isas)('linear on %s', (isa) => {
   test.each(formats)('%s: at most twice the error of a naive kernel', (format) => {
-    // Tile and panel borders are 12, 6, 4 rows and 32, 16, 8 columns; 1 of k is an odd pair.
+    // Tile and panel borders are 32, 16, 12, 6, 4 rows and 32, 16, 8 columns, with AMX 32 of k; 1 of k is an odd pair.
     for (const [m, n, k] of [
       [1, 33, 1],
       [13, 31, 2],
       [12, 32, 64],
+      [33, 40, 96],
       [25, 65, 129],
       [7, 1, 515],
     ] as const) {

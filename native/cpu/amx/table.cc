@@ -8,14 +8,14 @@ namespace avx512 {
 #define OCELLI_OP(name) extern const OpImpl name;
 #include "core/ops.def"
 #undef OCELLI_OP
-size_t packed_bytes(WeightFormat format, int64_t n, int64_t k);
-void pack(const Tensor& rows, int64_t row, PackedMatrix& dst);
 }  // namespace avx512
 
 namespace amx {
 
 // What is declared below hides AVX-512's of the same name.
 using namespace avx512;
+
+extern const OpImpl linear;
 
 extern const Backend backend;
 const Backend backend = {"cpu-amx",
@@ -24,8 +24,8 @@ const Backend backend = {"cpu-amx",
 #include "core/ops.def"
 #undef OCELLI_OP
                          },
-                         avx512::packed_bytes,
-                         avx512::pack};
+                         packed_bytes,
+                         pack};
 
 }  // namespace amx
 }  // namespace cpu
