@@ -313,12 +313,17 @@ const defaultsByType: Readonly<Record<string, JsonObject>> = {
 
 interface Parts {
   text?: string;
+  /** The language models that its class can be built with; default: Llama's kin. */
+  texts?: readonly string[];
   vision?: string;
   /** What stands in for an absent vision_config. */
   visionDefaults?: JsonObject;
   /** Older files have no text_config: its fields are the configuration's own. */
   flatText?: boolean;
 }
+
+const llamas = ['llama', 'mistral', 'qwen2', 'qwen3', 'phi3', 'smollm3'];
+const gemmas = ['gemma', 'gemma2', 'gemma3_text'];
 
 /** Nested configurations: their model_type where config.json names none. */
 const partsByType: Readonly<Record<string, Parts>> = {
@@ -338,9 +343,10 @@ const partsByType: Readonly<Record<string, Parts>> = {
   },
   mistral3: { text: 'mistral', vision: 'pixtral' },
   internvl: { text: 'qwen2', vision: 'internvl_vision' },
-  gemma3: { text: 'gemma3_text', vision: 'siglip_vision_model' },
+  gemma3: { text: 'gemma3_text', texts: gemmas, vision: 'siglip_vision_model' },
   paligemma: {
     text: 'gemma',
+    texts: gemmas,
     vision: 'siglip_vision_model',
     visionDefaults: {
       hidden_size: 1152,
@@ -363,4 +369,11 @@ export function defaultsOf(modelType: string): JsonObject {
 
 export function partsOf(modelType: string): Parts {
   return Object.hasOwn(partsByType, modelType) ? partsByType[modelType]! : {};
+}
+
+/** Types of language models that a family takes; undefined for one that is not known here. */
+export function textsOf(modelType: string): readonly string[] | undefined {
+  const { text, texts } = partsOf(modelType);
+  if (text === undefined) return undefined;
+  return texts ?? (llamas.includes(text) ? llamas : [text]);
 }

@@ -1,26 +1,28 @@
 /** config.json of either generation -> one form: defaults filled in, rope_theta and rope_scaling beside each other. */
-import { OcelliError } from '../errors';
-import { defaultsOf, partsOf } from './families';
-import { isObject, kindOf, type JsonObject } from './json-file';
-
-export function configError(field: string, expected: string, received: unknown, hint?: string): OcelliError {
-  return new OcelliError(
-    'ERR_CONFIG',
-    `Expected ${expected} for ${field} in config.json but received ${received === undefined ? 'nothing' : kindOf(received)}`,
-    { hint, details: { field } },
-  );
-}
+import { defaultsOf, partsOf, textsOf } from './families';
+import {
+  boolean,
+  checkFields,
+  checkPatches,
+  checkScaling,
+  configError,
+  ofLayers,
+  positiveInteger,
+  positiveNumber,
+} from './fields';
+import { isObject, type JsonObject } from './json-file';
 
 /** Completes and checks the configuration of a model and of its parts. The result is frozen. */
 export function completeConfig(raw: JsonObject): JsonObject {
   const modelType = raw.model_type;
   if (typeof modelType !== 'string' || modelType === '') throw configError('model_type', 'a string', modelType);
   const parts = partsOf(modelType);
-  const config: JsonObject = { ...defaultsOf(modelType), ...withoutUndefined(raw) };
+  const given = parts.text === undefined ? withoutUndefined(raw) : withoutNull(raw, []);
+  const config: JsonObject = { ...defaultsOf(modelType), ...given };
   for (const item of ['image', 'video']) {
     // transformers 5 renamed it.
     const [name, renamed] = [`${item}_token_index`, `${item}_token_id`];
-    const [older, newer] = [raw[name], raw[renamed]];
+    const [older, newer] = [given[name], given[renamed]];
     if (typeof older === 'number' && typeof newer === 'number' && older !== newer)
       throw configError(name, `the ${newer} of ${renamed}`, older, 'The two contradict each other; keep one.');
     if (older === undefined && newer !== undefined) config[name] = newer;
@@ -38,6 +40,7 @@ export function completeConfig(raw: JsonObject): JsonObject {
         ...without(partOf(raw, 'vision_config'), (name, value) => name === 'model_type' && value === modelType),
       },
       'vision_config.',
+      parts.vision !== undefined,
     );
   }
   if (parts.text !== undefined) checkComposite(config, raw);
@@ -49,7 +52,11 @@ export function completeTextPart(raw: JsonObject): JsonObject | undefined {
   const parts = partsOf(raw.model_type as string);
   if (raw.text_config === undefined && parts.text === undefined) return undefined;
   const own = parts.flatText && raw.text_config === undefined ? flatText(raw) : partOf(raw, 'text_config');
-  return deepFreeze(completeText({ model_type: parts.text, ...inherited(raw), ...own }, 'text_config.'));
+  const text = { model_type: parts.text, ...inherited(raw), ...own };
+  const known = textsOf(raw.model_type as string);
+  if (known && !known.includes(text.model_type as string))
+    throw configError('text_config.model_type', `one of ${known.join(', ')}`, text.model_type);
+  return deepFreeze(completeText(text, 'text_config.'));
 }
 
 /** The part that the language model is built from: text_config, or the configuration itself. */
@@ -77,22 +84,17 @@ function inherited(raw: JsonObject): JsonObject {
   return fields;
 }
 
+/** Fields whose null says "none"; elsewhere it means absent. */
+const nullable = ['sliding_window', 'rope_scaling', 'attn_logit_softcapping', 'final_logit_softcapping'];
+
 function completeText(raw: JsonObject, prefix: string): JsonObject {
   const modelType = raw.model_type;
   if (typeof modelType !== 'string') throw configError(`${prefix}model_type`, 'a string', modelType);
   const defaults = defaultsOf(modelType);
   if (Object.keys(defaults).length === 0) return { ...withoutUndefined(raw), ...completeRope(raw, {}, prefix) };
-  const config: JsonObject = { ...defaults, ...withoutNull(raw, ['sliding_window', 'rope_scaling']) };
-  for (const f of [
-    'vocab_size',
-    'hidden_size',
-    'intermediate_size',
-    'num_hidden_layers',
-    'num_attention_heads',
-    'max_position_embeddings',
-  ]) {
-    positiveInteger(config, f, prefix);
-  }
+  const config: JsonObject = { ...defaults, ...withoutNull(raw, nullable) };
+  const { num_key_value_heads: _heads, head_dim: _dim, ...fields } = defaults;
+  checkFields(config, fields, prefix, nullable);
   const hidden = config.hidden_size as number;
   const heads = config.num_attention_heads as number;
   config.num_key_value_heads ??= heads;
@@ -116,12 +118,11 @@ function completeText(raw: JsonObject, prefix: string): JsonObject {
   positiveInteger(config, 'head_dim', prefix);
   if ((config.head_dim as number) % 2 !== 0)
     throw configError(`${prefix}head_dim`, 'an even number, whose halves turn together,', config.head_dim);
-  positiveNumber(config, 'rms_norm_eps', prefix);
-  text(config, 'hidden_act', prefix);
-  for (const f of ['tie_word_embeddings', 'attention_bias', 'mlp_bias', 'use_sliding_window'])
-    boolean(config, f, prefix);
-  if (config.sliding_window !== null && config.sliding_window !== undefined)
-    positiveInteger(config, 'sliding_window', prefix);
+  for (const f of ['attention_bias', 'mlp_bias', 'use_sliding_window']) boolean(config, f, prefix);
+  for (const f of ['sliding_window', 'sliding_window_pattern', 'no_rope_layer_interval'])
+    if (config[f] !== null && config[f] !== undefined) positiveInteger(config, f, prefix);
+  ofLayers(config, 'layer_types', prefix, 'string');
+  ofLayers(config, 'no_rope_layers', prefix, 'number');
   return Object.assign(config, completeRope(raw, defaults, prefix));
 }
 
@@ -152,15 +153,15 @@ function completeRope(raw: JsonObject, defaults: JsonObject, prefix: string): Js
   const theta = inside ?? outside ?? defaults.rope_theta;
   const config: JsonObject = {};
   if (theta !== undefined) {
-    if (typeof theta !== 'number' || !(theta > 0)) throw configError(`${prefix}rope_theta`, 'a positive number', theta);
     config.rope_theta = theta;
+    positiveNumber(config, 'rope_theta', prefix);
   }
   let scaling = raw.rope_scaling ?? undefined;
   if (scaling !== undefined && !isObject(scaling)) throw configError(`${prefix}rope_scaling`, 'an object', scaling);
   if (isObject(parameters)) {
     const { rope_theta: _theta, partial_rotary_factor: partial, rope_local_base_freq: local, ...rest } = parameters;
-    if (typeof local === 'number') config.rope_local_base_freq = local;
-    if (typeof partial === 'number') config.partial_rotary_factor = partial;
+    if (local !== undefined && local !== null) config.rope_local_base_freq = local;
+    if (partial !== undefined && partial !== null) config.partial_rotary_factor = partial;
     if (typeof rest.rope_type === 'string' && rest.rope_type !== 'default') {
       const given = isObject(scaling) ? (scaling.rope_type ?? scaling.type) : undefined;
       if (given !== undefined && given !== rest.rope_type) {
@@ -173,9 +174,16 @@ function completeRope(raw: JsonObject, defaults: JsonObject, prefix: string): Js
       scaling = rest;
     } else if (rest.mrope_section !== undefined) scaling ??= rest;
   }
+  if (isObject(scaling))
+    checkScaling(scaling, `${prefix}${scaling === raw.rope_scaling ? 'rope_scaling' : 'rope_parameters'}`);
   config.rope_scaling = isObject(scaling)
     ? completeScaling(scaling, raw, raw.max_position_embeddings ?? defaults.max_position_embeddings)
     : null;
+  for (const f of ['rope_local_base_freq', 'partial_rotary_factor']) {
+    config[f] ??= raw[f] ?? defaults[f];
+    if (config[f] !== undefined) positiveNumber(config, f, prefix);
+    else delete config[f];
+  }
   return config;
 }
 
@@ -192,28 +200,32 @@ function completeScaling(scaling: JsonObject, raw: JsonObject, longest: unknown)
   };
 }
 
-function completeVision(raw: JsonObject, prefix: string): JsonObject {
+function completeVision(raw: JsonObject, prefix: string, known: boolean): JsonObject {
   const modelType = raw.model_type;
   if (typeof modelType !== 'string') throw configError(`${prefix}model_type`, 'a string', modelType);
   const defaults = defaultsOf(modelType);
+  if (known && defaults.patch_size === undefined)
+    throw configError(`${prefix}model_type`, 'the type of a tower that is known here', modelType);
   const config: JsonObject = { ...defaults, ...withoutNull(raw, []) };
   for (const f of ['image_size', 'patch_size']) config[f] = sideOf(config[f]);
   if (isObject(raw.rope_parameters)) config.rope_theta = raw.rope_parameters.rope_theta ?? config.rope_theta;
-  for (const f of Object.keys(defaults)) {
-    if (Array.isArray(defaults[f])) indices(config, f, prefix);
-    else if (typeof defaults[f] === 'boolean') boolean(config, f, prefix);
-    else if (typeof defaults[f] !== 'number') text(config, f, prefix);
-    else if (f.endsWith('_eps')) positiveNumber(config, f, prefix);
-    else positiveInteger(config, f, prefix);
-  }
+  checkFields(config, defaults, prefix);
+  const channels = defaults.in_channels === undefined ? 'num_channels' : 'in_channels';
+  if (known && config[channels] !== 3) throw configError(`${prefix}${channels}`, 'the 3 of RGB', config[channels]);
   const heads = config.num_attention_heads === undefined ? 'num_heads' : 'num_attention_heads';
   // Qwen2-VL's hidden_size is what its tower leads to.
   const width = config.embed_dim === undefined ? 'hidden_size' : 'embed_dim';
   if (typeof config[width] === 'number' && typeof config[heads] === 'number' && config[width] % config[heads] !== 0)
     throw configError(`${prefix}${heads}`, `a divisor of ${width} ${config[width]}`, config[heads]);
-  const { image_size: side, patch_size: patch } = config;
-  if (typeof side === 'number' && typeof patch === 'number' && patch > side)
-    throw configError(`${prefix}patch_size`, `at most the image_size ${side}`, patch);
+  // Rows and columns turn a pair of numbers each.
+  const turned = heads === 'num_heads' || defaults.rope_theta !== undefined;
+  if (turned && ((config[width] as number) / (config[heads] as number)) % 4 !== 0)
+    throw configError(
+      `${prefix}${heads}`,
+      `heads of a multiple of 4 numbers in ${width} ${String(config[width])}`,
+      config[heads],
+    );
+  checkPatches(config, prefix);
   return config;
 }
 
@@ -236,6 +248,12 @@ export function checkProcessor(config: JsonObject, processor: JsonObject | undef
       ['spatial_merge_size', processor.merge_size],
       ['temporal_patch_size', processor.temporal_patch_size],
     );
+  const [grids, theirGrids] = [config, processor].map((c) => JSON.stringify(c.image_grid_pinpoints));
+  if (grids !== undefined && theirGrids !== undefined && grids !== theirGrids)
+    throw configError('image_grid_pinpoints', 'those of preprocessor_config.json', config.image_grid_pinpoints);
+  const ofPixtral = /^Pixtral/.test(String(processor.image_processor_type));
+  if (ofPixtral && vision.model_type !== 'pixtral')
+    throw configError('vision_config.model_type', "'pixtral', as preprocessor_config.json has it,", vision.model_type);
   for (const [field, theirs] of pairs) {
     const ours = vision[field];
     if (typeof ours !== 'number' || typeof theirs !== 'number' || ours === theirs) continue;
@@ -257,16 +275,29 @@ function checkComposite(config: JsonObject, raw: JsonObject): void {
   const hidden = text_config.hidden_size;
   if (typeof vision[output] === 'number' && typeof hidden === 'number' && vision[output] !== hidden)
     throw configError(`vision_config.${output}`, `the ${hidden} of text_config.hidden_size`, vision[output]);
+  // These two are lists of other things, and negative.
+  const {
+    image_grid_pinpoints: _grids,
+    vision_feature_layer: _layer,
+    ...fields
+  } = defaultsOf(raw.model_type as string);
+  const spelled = { ...config };
   const vocab = text_config.vocab_size;
-  for (const name of ['image_token_index', 'video_token_index']) {
+  for (const [name, fallback] of Object.entries(fields)) {
+    if (!name.endsWith('_token_index')) continue;
+    // As the file spells it.
+    const renamed = name.replace('_index', '_id');
+    const written = raw[name] === undefined && raw[renamed] !== undefined ? renamed : name;
+    spelled[written] = config[name];
+    delete fields[name];
+    fields[written] = fallback;
     const token = config[name];
-    if (token !== undefined && (!Number.isSafeInteger(token) || (token as number) < 0))
-      throw configError(name, 'a token id', token);
     // A family's own token for videos may be one that this checkpoint does without.
-    const given = name === 'image_token_index' || (raw[name] ?? raw.video_token_id) !== undefined;
-    if (given && typeof token === 'number' && typeof vocab === 'number' && token >= vocab)
-      throw configError(name, `a token id below text_config.vocab_size ${vocab}`, token);
+    if (name === 'video_token_index' && (raw[name] ?? raw[renamed]) === undefined) continue;
+    if (typeof token === 'number' && typeof vocab === 'number' && token >= vocab && token <= 1e9)
+      throw configError(written, `a token id below text_config.vocab_size ${vocab}`, token);
   }
+  checkFields(spelled, fields, '');
   if (config.spatial_merge_size !== undefined) positiveInteger(config, 'spatial_merge_size', '');
   const strategy = config.vision_feature_select_strategy;
   if (strategy !== undefined && strategy !== 'default' && strategy !== 'full') {
@@ -277,33 +308,6 @@ function checkComposite(config: JsonObject, raw: JsonObject): void {
   if (layer !== undefined && (layers.length === 0 || !layers.every(Number.isSafeInteger))) {
     throw configError('vision_feature_layer', 'an integer or a list of integers', layer);
   }
-}
-
-function positiveInteger(config: JsonObject, field: string, prefix: string): void {
-  const value = config[field];
-  if (!Number.isSafeInteger(value) || (value as number) <= 0 || (value as number) > 1e9)
-    throw configError(prefix + field, 'a positive integer', value);
-}
-
-function positiveNumber(config: JsonObject, field: string, prefix: string): void {
-  const value = config[field];
-  if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0)
-    throw configError(prefix + field, 'a positive number', value);
-}
-
-function indices(config: JsonObject, field: string, prefix: string): void {
-  const value = config[field];
-  if (!Array.isArray(value) || !value.every((n) => Number.isSafeInteger(n) && n >= 0))
-    throw configError(prefix + field, 'a list of numbers from 0', value);
-}
-
-function text(config: JsonObject, field: string, prefix: string): void {
-  if (typeof config[field] !== 'string') throw configError(prefix + field, 'a string', config[field]);
-}
-
-function boolean(config: JsonObject, field: string, prefix: string): void {
-  const value = config[field];
-  if (value !== undefined && typeof value !== 'boolean') throw configError(prefix + field, 'true or false', value);
 }
 
 function without(raw: JsonObject, drop: (name: string, value: unknown) => boolean): JsonObject {

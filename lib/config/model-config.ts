@@ -1,6 +1,7 @@
 import { OcelliError } from '../errors';
 import { readGenerationConfig, type GenerationConfig } from './generation-config';
-import { checkProcessor, completeConfig, completeTextPart, configError, textConfigOf } from './hf-config';
+import { checkProcessor, completeConfig, completeTextPart, textConfigOf } from './hf-config';
+import { configError } from './fields';
 import { isObject, type JsonObject } from './json-file';
 import type { ModelClass, MultiModalConfig, RegistryModelConfig } from './model-class';
 import { openModelSource, type ModelSource } from './model-source';

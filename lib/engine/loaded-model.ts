@@ -1,5 +1,6 @@
 /** From a model's name to everything an engine runs on: configuration, programs, packed weights, tokenizer, memory plan. */
 import { AsyncResource } from 'node:async_hooks';
+import { textsOf } from '../config/families';
 import { ModelConfig } from '../config/model-config';
 import type { EngineOptions, LoadOptions, LoadProgress } from '../config/options';
 import { OcelliError } from '../errors';
@@ -101,7 +102,10 @@ export async function loadModel(model: string | URL, options: EngineOptions & Lo
 function tracedWithin(config: ModelConfig): TracedModel {
   const traced = traceModel(config.modelClass as never, config.hfConfig);
   const limits = MULTIMODAL_REGISTRY.getMmLimitsPerPrompt(config);
-  return { ...traced, encoders: traced.encoders.filter(({ modality }) => limits[modality] !== 0) };
+  return {
+    ...traced,
+    encoders: traced.encoders.filter(({ modality }) => limits[modality] !== 0),
+  };
 }
 
 /** How many rows an encoder gives: asked of the loaded program, and remembered by its sizes. */
@@ -124,6 +128,9 @@ export function featureRowsOf(native: NativeBinding, handle: ModelHandle, traced
   };
 }
 
+/** Its items are what is looked at; a context of a billion tokens would be a list of as many zeros. */
+const longestDummy = 2 ** 17;
+
 /** One item per encoder, the largest: the first of the registered dummy data, mapped. */
 async function largestItems(
   native: NativeBinding,
@@ -134,7 +141,8 @@ async function largestItems(
   if (!config.multimodalConfig || programs.length < 2) return [];
   const counts = MULTIMODAL_REGISTRY.getMmLimitsPerPrompt(config);
   if (Object.values(counts).every((n) => n === 0)) return [];
-  const dummy = await INPUT_REGISTRY.dummyDataForProfiling(config, config.maxModelLen, MULTIMODAL_REGISTRY);
+  const seqLen = Math.min(config.maxModelLen, longestDummy);
+  const dummy = await INPUT_REGISTRY.dummyDataForProfiling(config, seqLen, MULTIMODAL_REGISTRY);
   const rows: FeatureRows = (program, symbols) => {
     const shape = native.programShape(programs[program]!, 'features', symbols);
     return shape.reduce((a, b) => a * b, 1) / traced.featureWidth;
@@ -144,10 +152,28 @@ async function largestItems(
   for (const [modality, items] of Object.entries(dummy.multiModalData ?? {})) {
     const [first] = MULTIMODAL_REGISTRY.getPlugin(modality).split(items);
     if (first === undefined) continue;
-    const [item] = await mapper.map({ [modality]: first });
+    const [item] = await mapper.map({ [modality]: first }).catch((e: unknown) => {
+      throw contradiction(config, e);
+    });
     if (item && item.program > 0) found.push({ program: item.program, symbols: item.symbols });
   }
   return found;
+}
+
+/** What a family's own processor makes of its own dummy data fits, unless the checkpoint's two files disagree. */
+function contradiction({ hfConfig }: ModelConfig, e: unknown): unknown {
+  const known = textsOf(String(hfConfig.model_type)) !== undefined;
+  const { code, message, details } = e as Partial<OcelliError>;
+  if (!known || !code?.startsWith('ERR_') || details?.field !== undefined) return e;
+  return new OcelliError(
+    'ERR_CONFIG',
+    `Expected preprocessor_config.json to give pictures that vision_config in config.json takes. ${message}`,
+    {
+      hint: "Both files are the checkpoint's: take them from one place.",
+      details: { ...details, field: 'vision_config' },
+      cause: e,
+    },
+  );
 }
 
 function abortFlag(signal: AbortSignal): { readonly aborted: boolean } {

@@ -14,6 +14,7 @@ export class InputContext<C extends RegistryModelConfig = RegistryModelConfig> {
         `Expected model_type '${modelType}' in config.json but received '${String(config.model_type)}'`,
         {
           hint: 'Register the hooks on the class of this architecture.',
+          details: { field: 'model_type' },
         },
       );
     }

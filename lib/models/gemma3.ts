@@ -3,7 +3,7 @@ import { OcelliError } from '../errors';
 import type { InputContext } from '../inputs/context';
 import type { DummyData, LLMInputs } from '../inputs/registry';
 import { INPUT_REGISTRY, ImageProcessor, MULTIMODAL_REGISTRY } from '../multimodal';
-import { panAndScan } from '../multimodal/processors/gemma3';
+import { panAndScan, panAndScanSettings } from '../multimodal/processors/gemma3';
 import {
   Module,
   Parameter,
@@ -63,17 +63,18 @@ const sizeKwargs = {
   kwargs: ['doPanAndScan', 'panAndScanMinCropSize', 'panAndScanMaxNumCrops', 'panAndScanMinRatioToActivate'],
 };
 
-/** The picture with the most crops: as high as the least crop and long enough for all of them. */
+/** The picture with the most crops: as high as the least crop and long enough for all of them; any one where none are made. */
 function largest(ctx: InputContext, kwargs: Kwargs): { height: number; width: number; views: number } {
   const processor = ImageProcessor.of(ctx.modelConfig).config(kwargs);
-  const { extra } = processor;
-  const [least, most, ratio] = [
-    extra.pan_and_scan_min_crop_size,
-    extra.pan_and_scan_max_num_crops,
-    extra.pan_and_scan_min_ratio_to_activate,
-  ].map(Number) as [number, number, number];
-  const [height, width] = [least, least * Math.max(most, Math.ceil(ratio))];
-  return { height, width, views: 1 + panAndScan(height, width, processor).length };
+  const settings = panAndScanSettings(processor.extra);
+  if (!settings) return { height: 1, width: 1, views: 1 };
+  const { smallest, most, ratio } = settings;
+  const [height, width] = [smallest, smallest * Math.max(most, Math.ceil(ratio))];
+  return {
+    height,
+    width,
+    views: 1 + panAndScan(height, width, processor).length,
+  };
 }
 
 export function getMaxGemma3ImageTokens(ctx: InputContext, kwargs: Kwargs): number {
@@ -144,7 +145,9 @@ class Gemma3Projector extends Module {
     super();
     const { hidden_size: width, layer_norm_eps: eps } = config.vision_config;
     const text = config.text_config.hidden_size;
-    this.mm_input_projection_weight = new Parameter([text, width], { transposed: [width, text] });
+    this.mm_input_projection_weight = new Parameter([text, width], {
+      transposed: [width, text],
+    });
     this.mm_soft_emb_norm = new RMSNorm(width, { eps, offset: 1 });
     this.#pooled = poolOf(config) ** 2;
     this.#width = width;
@@ -171,7 +174,10 @@ export class Gemma3ForConditionalGeneration extends Module implements SupportsMu
 
   static inputs({ vision_config: vision, text_config: text }: Gemma3Config): InputSpecs {
     return {
-      pixelValues: { dtype: 'float32', shape: ['P', vision.num_channels, vision.image_size, vision.image_size] },
+      pixelValues: {
+        dtype: 'float32',
+        shape: ['P', vision.num_channels, vision.image_size, vision.image_size],
+      },
       imageEmbeds: { dtype: 'float32', shape: ['L', text.hidden_size] },
     };
   }
@@ -185,7 +191,10 @@ export class Gemma3ForConditionalGeneration extends Module implements SupportsMu
 
   constructor(config: Gemma3Config) {
     super();
-    this.vision_tower = new SiglipVisionModel(config.vision_config, { postNorm: true, square: poolOf(config) });
+    this.vision_tower = new SiglipVisionModel(config.vision_config, {
+      postNorm: true,
+      square: poolOf(config),
+    });
     this.multi_modal_projector = new Gemma3Projector(config);
     this.language_model = new GemmaForCausalLM(config.text_config);
     this.#imageToken = config.image_token_index;

@@ -1,4 +1,5 @@
 /** Llama, and its kin that differ by a bias, a window, a norm or how their weights are cut: Mistral, Qwen2, Qwen3, SmolLM3, Phi-3. */
+import { OcelliError } from '../errors';
 import {
   Embedding,
   Linear,
@@ -24,15 +25,21 @@ export interface LlamaConfig extends DecoderConfig {
   no_rope_layer_interval?: number;
 }
 
+function rotaryDimOf({ head_dim: size, partial_rotary_factor: part = 1 }: LlamaConfig): number {
+  const turned = Math.floor(size * part);
+  if (turned > 0 && turned % 2 === 0 && turned <= size) return turned;
+  throw new OcelliError(
+    'ERR_CONFIG',
+    `Expected a part of head_dim ${size} that is an even number for partial_rotary_factor but received ${part}`,
+    { details: { field: 'partial_rotary_factor' } },
+  );
+}
+
 /** What the configuration leaves to the architecture. */
 function traitsOf(config: LlamaConfig, layer: number): AttentionTraits {
   const bias = config.attention_bias ?? false;
   const window = config.sliding_window ?? undefined;
-  const rope = {
-    theta: config.rope_theta,
-    scaling: config.rope_scaling,
-    rotaryDim: Math.floor(config.head_dim * (config.partial_rotary_factor ?? 1)),
-  };
+  const rope = { theta: config.rope_theta, scaling: config.rope_scaling, rotaryDim: rotaryDimOf(config) };
   const qkNorm = { eps: config.rms_norm_eps };
   const windowed = {
     slidingWindow: config.use_sliding_window && layer >= (config.max_window_layers ?? 0) ? window : undefined,

@@ -148,6 +148,13 @@ export class QwenVLForConditionalGeneration extends LlamaForCausalLM implements 
 
   constructor(config: QwenVlConfig, visual: QwenVisionTransformer) {
     super(config.text_config);
+    const sections = config.text_config.rope_scaling?.mrope_section;
+    if (sections?.length !== 3)
+      throw new OcelliError(
+        'ERR_CONFIG',
+        `Expected one section for each of time, height and width for rope_scaling.mrope_section but received ${JSON.stringify(sections) ?? 'nothing'}`,
+        { details: { field: 'rope_scaling.mrope_section' } },
+      );
     this.visual = visual;
     this.#imageToken = config.image_token_index;
     this.#videoToken = config.video_token_index;

@@ -127,19 +127,41 @@ describe.each(families)('a configuration of $name', ({ name }) => {
     ['text_config.num_key_value_heads', 'text', { num_key_value_heads: 3 }],
     ['rope_scaling.rope_type', 'text', { rope_scaling: { rope_type: 'spiral', factor: 2 } }],
     ['rope_scaling.rope_type', 'text', { rope_scaling: null, rope_parameters: { rope_type: 'spiral' } }],
-    ['image_token_index', 'whole', { image_token_index: undefined, image_token_id: 9999999 }],
+    ['image_token_id', 'whole', { image_token_index: undefined, image_token_id: 9999999 }],
+    ['image_token_index', 'whole', { image_token_id: undefined, image_token_index: 9999999 }],
+    // Each field once more by its kind: what a billion layers or patches would be traced to, and types of other families.
+    ['text_config.num_hidden_layers', 'text', { num_hidden_layers: 1e6 }],
+    ['text_config.rope_theta', 'text', { rope_theta: 1e-300 }],
+    ['text_config.partial_rotary_factor', 'text', { partial_rotary_factor: -1 }],
+    ['vision_config.model_type', 'vision', { model_type: 'text' }],
+    [
+      `vision_config.${heads === 'num_heads' ? 'in_channels' : 'num_channels'}`,
+      'vision',
+      { num_channels: 4, in_channels: 4 },
+    ],
     ['image_token_index', 'whole', { image_token_index: 3, image_token_id: 4 }],
     ['model_type', 'whole', { model_type: undefined }],
     ...(vision.image_size === undefined || /pixtral|mistral3/.test(name)
       ? []
       : [['vision_config.image_size', 'vision', { image_size: 999 }] as [string, 'vision', Json]]),
+    ...(nested
+      ? [
+          ['text_config.model_type', 'text', { model_type: /gemma/.test(name) ? 'llama' : 'gemma2' }] as [
+            string,
+            'text',
+            Json,
+          ],
+        ]
+      : []),
     ...(vision.temporal_patch_size === undefined
       ? []
       : ([
+          ['rope_scaling.mrope_section', 'text', { rope_scaling: { rope_type: 'default', mrope_section: 5 } }],
+          ['rope_scaling.mrope_section', 'text', { rope_scaling: { rope_type: 'default', mrope_section: [1, 1] } }],
           ['vision_config.patch_size', 'vision', { patch_size: 7 }],
           ['vision_config.spatial_merge_size', 'vision', { spatial_merge_size: 3 }],
           ['vision_config.temporal_patch_size', 'vision', { temporal_patch_size: 1 }],
-        ] as [string, 'vision', Json][])),
+        ] as [string, 'vision' | 'text', Json][])),
   ];
 
   test.each(cases)('%s: %s %p', async (field, part, change) => {

@@ -53,7 +53,11 @@ const idefics3: Raw = {
 
 /** Defaults by class, as transformers has them. */
 const classDefaults: Record<string, Raw> = {
-  CLIPImageProcessor: { size: { shortest_edge: 224 }, crop_size: { height: 224, width: 224 }, do_center_crop: true },
+  CLIPImageProcessor: {
+    size: { shortest_edge: 224 },
+    crop_size: { height: 224, width: 224 },
+    do_center_crop: true,
+  },
   LlavaImageProcessor: {
     size: { shortest_edge: 224 },
     crop_size: { height: 224, width: 224 },
@@ -79,10 +83,20 @@ const classDefaults: Record<string, Raw> = {
     do_pad: true,
     image_grid_pinpoints: sixths.flatMap((high) => sixths.map((wide) => [384 * high, 384 * wide])),
   },
-  SiglipImageProcessor: { size: { height: 224, width: 224 }, image_mean: half, image_std: half, do_center_crop: false },
+  SiglipImageProcessor: {
+    size: { height: 224, width: 224 },
+    image_mean: half,
+    image_std: half,
+    do_center_crop: false,
+  },
   Idefics3ImageProcessor: idefics3,
   SmolVLMImageProcessor: idefics3,
-  GotOcr2ImageProcessor: { size: { height: 384, width: 384 }, crop_to_patches: false, min_patches: 1, max_patches: 12 },
+  GotOcr2ImageProcessor: {
+    size: { height: 384, width: 384 },
+    crop_to_patches: false,
+    min_patches: 1,
+    max_patches: 12,
+  },
   Gemma3ImageProcessor: {
     size: { height: 224, width: 224 },
     image_mean: half,
@@ -93,7 +107,10 @@ const classDefaults: Record<string, Raw> = {
     pan_and_scan_max_num_crops: 4,
     pan_and_scan_min_ratio_to_activate: 1.2,
   },
-  PixtralImageProcessor: { size: { longest_edge: 1024 }, patch_size: { height: 16, width: 16 } },
+  PixtralImageProcessor: {
+    size: { longest_edge: 1024 },
+    patch_size: { height: 16, width: 16 },
+  },
   Qwen2VLImageProcessor: {
     patch_size: 14,
     merge_size: 2,
@@ -120,7 +137,10 @@ export async function readProcessorConfig(folder: string): Promise<Raw> {
 export function chooseSettings(preprocessor: Raw | undefined, processor: Raw | undefined, folder: string): Raw {
   const settings = settingsOf(preprocessor) ?? settingsOf(processor) ?? missing(folder);
   const type = preprocessor?.processor_class ?? processor?.processor_class;
-  return { ...settings, ...processorClasses[String(type)]?.(settings, processor ?? {}) };
+  return {
+    ...settings,
+    ...processorClasses[String(type)]?.(settings, processor ?? {}),
+  };
 }
 
 /** What the class around an image processor says in its place, whatever the image processor's file says. */
@@ -186,12 +206,16 @@ export function processorConfig(file: Raw, kwargs: Readonly<Raw> = {}): Processo
   };
 }
 
-function fail(field: string, expected: string, received: unknown): never {
-  throw new OcelliError(
+export function processorError(field: string, expected: string, received: unknown): OcelliError {
+  return new OcelliError(
     'ERR_PROCESSOR_CONFIG',
     `Expected ${expected} for ${field} but received ${JSON.stringify(received)}`,
     { details: { field } },
   );
+}
+
+function fail(field: string, expected: string, received: unknown): never {
+  throw processorError(field, expected, received);
 }
 
 export function flag(raw: Readonly<Raw>, field: string, fallback: boolean): boolean {
@@ -206,11 +230,11 @@ function number(raw: Raw, field: string, fallback: number): number {
     : fail(field, 'a positive number', value);
 }
 
-export function positiveInteger(raw: Readonly<Raw>, field: string): number {
+export function positiveInteger(raw: Readonly<Raw>, field: string, most = 1e9): number {
   const value = raw[field];
-  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 1 && value <= 1e9
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 1 && value <= most
     ? value
-    : fail(field, 'a positive integer', value);
+    : fail(field, most < 1e9 ? `an integer from 1 to ${most}` : 'a positive integer', value);
 }
 
 function triple(raw: Raw, field: string, fallback: [number, number, number]): [number, number, number] {
@@ -230,16 +254,27 @@ function size(raw: Raw, field: string, bare: 'shortest' | 'both'): Size {
   const value = raw[field] ?? {};
   if (typeof value === 'number')
     return size(
-      { [field]: bare === 'shortest' ? { shortest_edge: value } : { height: value, width: value } },
+      {
+        ...raw,
+        [field]: bare === 'shortest' ? { shortest_edge: value } : { height: value, width: value },
+      },
       field,
       bare,
     );
   if (Array.isArray(value) && value.length === 2)
-    return size({ [field]: { height: value[0] as unknown, width: value[1] as unknown } }, field, bare);
+    return size(
+      {
+        ...raw,
+        [field]: { height: value[0] as unknown, width: value[1] as unknown },
+      },
+      field,
+      bare,
+    );
   if (typeof value !== 'object') return fail(field, 'a size', value);
   const entries = Object.entries(value as Raw).filter(([, v]) => v !== null);
   for (const [key, v] of entries) {
-    const limit = key.endsWith('edge') ? 1e9 : 65536;
+    // Of Qwen's processors, whose edges are numbers of pixels.
+    const limit = key.endsWith('edge') && raw.merge_size !== undefined ? 1e9 : 65536;
     if (typeof v !== 'number' || !Number.isSafeInteger(v) || v < 1 || v > limit)
       fail(`${field}.${key}`, `an integer from 1 to ${limit}`, v);
   }

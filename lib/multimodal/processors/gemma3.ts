@@ -2,7 +2,7 @@
 import { OcelliError } from '../../errors';
 import type { Tensor } from '../../media/tensor';
 import type { RawImage } from '../../media/types';
-import { flag, positiveInteger, type ProcessorConfig } from './config';
+import { flag, positiveInteger, processorError, type ProcessorConfig } from './config';
 import { int64, joinedViews, squashed, viewOf } from './views';
 
 /** Where a crop lies in the picture. */
@@ -38,22 +38,26 @@ export async function gemma3(images: readonly RawImage[], config: ProcessorConfi
   };
 }
 
+/** Pixels of a crop's side at least, crops at most, and from which aspect on; undefined where no crops are made. */
+export function panAndScanSettings(
+  extra: ProcessorConfig['extra'],
+): { smallest: number; most: number; ratio: number } | undefined {
+  if (!flag(extra, 'do_pan_and_scan', false)) return undefined;
+  const smallest = positiveInteger(extra, 'pan_and_scan_min_crop_size', 4096);
+  const most = positiveInteger(extra, 'pan_and_scan_max_num_crops', 64);
+  const ratio = extra.pan_and_scan_min_ratio_to_activate;
+  if (typeof ratio === 'number' && ratio > 0 && ratio <= 64) return { smallest, most, ratio };
+  throw processorError('pan_and_scan_min_ratio_to_activate', 'a number from 0 to 64', ratio);
+}
+
 /**
  * Crops along the longer side, the last of which may be narrower; none of a picture that is nearly square, or too small
  * (transformers, image_processing_gemma3.py, pan_and_scan).
  */
 export function panAndScan(height: number, width: number, { extra }: ProcessorConfig): Crop[] {
-  if (!flag(extra, 'do_pan_and_scan', false)) return [];
-  const smallest = positiveInteger(extra, 'pan_and_scan_min_crop_size');
-  const most = positiveInteger(extra, 'pan_and_scan_max_num_crops');
-  const ratio = extra.pan_and_scan_min_ratio_to_activate;
-  if (typeof ratio !== 'number' || !(ratio > 0)) {
-    throw new OcelliError(
-      'ERR_PROCESSOR_CONFIG',
-      `Expected a positive number for pan_and_scan_min_ratio_to_activate but received ${JSON.stringify(ratio)}`,
-      { details: { field: 'pan_and_scan_min_ratio_to_activate' } },
-    );
-  }
+  const settings = panAndScanSettings(extra);
+  if (!settings) return [];
+  const { smallest, most, ratio } = settings;
   const [long, short] = [Math.max(height, width), Math.min(height, width)];
   if (long / short < ratio) return [];
   const wanted = Math.min(Math.floor(long / smallest), Math.floor(long / short + 0.5));

@@ -2,7 +2,7 @@
 import { OcelliError } from '../../errors';
 import { Tensor } from '../../media/tensor';
 import type { RawImage } from '../../media/types';
-import { positiveInteger, type ProcessorConfig, type Size } from './config';
+import { positiveInteger, processorError, type ProcessorConfig, type Size } from './config';
 import { int64, squashed } from './views';
 
 /** pixelValues [n, 3, height, width] of the highest and the widest, zeros right and below; imageSizes [n, 2] height, width. */
@@ -44,16 +44,15 @@ export function pixtralSize(height: number, width: number, config: ProcessorConf
 export function pixtralPatch({ extra }: ProcessorConfig): number {
   const patch = extra.patch_size as Size | number | undefined;
   const { height, width } = typeof patch === 'object' ? patch : { height: patch, width: patch };
-  const side = positiveInteger({ patch_size: height }, 'patch_size');
+  const side = positiveInteger({ patch_size: height }, 'patch_size', 1024);
   if (width === side) return side;
-  throw new OcelliError('ERR_PROCESSOR_CONFIG', 'Expected a square for patch_size', {
-    details: { field: 'patch_size' },
-  });
+  throw processorError('patch_size', 'a square', patch);
 }
 
+/** A square of it is as many pixels as a picture may have that is decoded. */
+const longestSide = 8192;
+
 export function pixtralEdge({ size }: ProcessorConfig): number {
-  if (size.longest_edge !== undefined) return size.longest_edge;
-  throw new OcelliError('ERR_PROCESSOR_CONFIG', `Expected longest_edge for size but received ${JSON.stringify(size)}`, {
-    details: { field: 'size' },
-  });
+  if (size.longest_edge === undefined) throw processorError('size', 'longest_edge', size);
+  return positiveInteger({ 'size.longest_edge': size.longest_edge }, 'size.longest_edge', longestSide);
 }

@@ -4,14 +4,18 @@ import { preprocessImage } from '../../media/native-image';
 import { Tensor } from '../../media/tensor';
 import type { RawImage } from '../../media/types';
 import { normalisation } from './clip';
-import { positiveInteger, type ProcessorConfig } from './config';
+import { processorError, positiveInteger, type ProcessorConfig } from './config';
 
 /** pixelValues [patches of all pictures, 3 * temporal * patch * patch]; imageGridThw [n, 3]: time, rows, columns in patches. */
 export async function qwen2Vl(images: readonly RawImage[], config: ProcessorConfig): Promise<Record<string, Tensor>> {
   const pictures = await Promise.all(
     images.map(async (image) => {
       const [rows, cols] = qwen2VlGrid(image.height, image.width, config);
-      return { rows, cols, patches: await patchRows([image], [1, rows, cols], config) };
+      return {
+        rows,
+        cols,
+        patches: await patchRows([image], [1, rows, cols], config),
+      };
     }),
   );
   const length = pictures.reduce((n, p) => n + p.patches.length, 0);
@@ -77,7 +81,11 @@ async function patchRows(
   return out;
 }
 
-export function patchSizes({ extra }: ProcessorConfig): { patch: number; merge: number; temporal: number } {
+export function patchSizes({ extra }: ProcessorConfig): {
+  patch: number;
+  merge: number;
+  temporal: number;
+} {
   return {
     patch: positiveInteger(extra, 'patch_size'),
     merge: positiveInteger(extra, 'merge_size'),
@@ -133,11 +141,19 @@ export function countedFrames(count: number, temporal: number): CountedFrames {
   return { given, counted: roundHalfEven(given / temporal) * temporal };
 }
 
+/** As many as a picture may have that is decoded. */
+const mostPixels = 2 ** 26;
+
 /** Fewest and most pixels after the resize. min_pixels and max_pixels win over size, whose edges are pixel counts in newer files. */
 export function pixelLimits({ size, extra }: ProcessorConfig): [min: number, max: number] {
-  const limit = (own: string, edge: number | undefined): number =>
-    extra[own] === undefined && edge !== undefined ? edge : positiveInteger(extra, own);
-  return [limit('min_pixels', size.shortest_edge), limit('max_pixels', size.longest_edge)];
+  const named = (own: string, edge: 'shortest_edge' | 'longest_edge'): [field: string, pixels: number] =>
+    extra[own] === undefined && size[edge] !== undefined
+      ? [`size.${edge}`, size[edge]]
+      : [own, positiveInteger(extra, own)];
+  const [[field, least], [other, most]] = [named('min_pixels', 'shortest_edge'), named('max_pixels', 'longest_edge')];
+  if (most > mostPixels) throw processorError(other, `at most ${mostPixels} pixels`, most);
+  if (least > most) throw processorError(field, `at most the ${most} of ${other}`, least);
+  return [least, most];
 }
 
 const onePicture: CountedFrames = { given: 1, counted: 1 };

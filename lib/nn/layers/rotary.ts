@@ -46,6 +46,7 @@ export class RotaryEmbedding extends Module {
     this.#rotaryDim = options.rotaryDim ?? headDim;
     this.#style = options.style ?? 'half';
     const axes = options.axes ?? 1;
+    if (options.scaling?.mrope_section !== undefined) checkSections(options.scaling.mrope_section, this.#rotaryDim / 2);
     const shared = options.dealt ? this.#rotaryDim : this.#rotaryDim / axes;
     const each = scaledRope(shared, options.theta, options.scaling ?? undefined);
     const ofAxis = (axis: number): number[] =>
@@ -188,6 +189,16 @@ function llama3Frequencies(plain: number[], scaling: RopeScaling): number[] {
     const smooth = f32(f32(f32(original / wavelength) - low) / (high - low));
     return f32(f32(f32(f32(1 - smooth) * f) / factor) + f32(smooth * f));
   });
+}
+
+function checkSections(sections: unknown, frequencies: number): void {
+  const sum = Array.isArray(sections) ? sections.reduce((a, b) => a + b, 0) : 0;
+  if (sum === frequencies) return;
+  throw new OcelliError(
+    'ERR_CONFIG',
+    `Expected sections that add up to the ${frequencies} frequencies of a head for rope_scaling.mrope_section but received ${JSON.stringify(sections)}`,
+    { details: { field: 'rope_scaling.mrope_section' } },
+  );
 }
 
 function factorAt({ factors }: RopeScaling, index: number, count: number): number {
