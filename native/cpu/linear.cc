@@ -63,9 +63,10 @@ struct Linear : LinearCall {
     if (tiles.rows == 0 || w.n == 0) return;
     pack_activations();
     int64_t panel_bytes = steps * Kind::kStep * kNR * static_cast<int64_t>(sizeof(B));
-    distribute(panel_bytes, [&](int64_t tile, int64_t end, int64_t first, int64_t last, int) {
+    auto block = [&](int64_t tile, int64_t end, int64_t first, int64_t last, int) {
       multiply_block(tile, end, first, last);
-    });
+    };
+    distribute(panel_bytes, block, panels_at_once(tiles.size(0)));
   }
 };
 

@@ -69,13 +69,15 @@ struct LinearCall {
     return v;
   }
 
-  // block(tile, end, first, last, worker) for tiles [tile, end) against panels [first, last), on all threads.
+  // block(tile, end, first, last, worker) for tiles [tile, end) against panels [first, last), on all threads. Panels of
+  // one tile are read once: tasks then have a multiple of `streams`, as many as are read side by side.
   template <class F>
-  void distribute(int64_t panel_bytes, const F& block) const {
+  void distribute(int64_t panel_bytes, const F& block, int64_t streams = 1) const {
     int64_t wanted = call.pool->threads() * kTasksPerThread;
     int64_t chunk = kChunkBytes / (panel_bytes > 0 ? panel_bytes : 1);
     if (chunk > panels / wanted) chunk = panels / wanted;
-    if (chunk < 1) chunk = 1;
+    int64_t least = tiles.count == 1 && panels >= streams * wanted ? streams : 1;
+    chunk = chunk < least ? least : chunk / least * least;
     int64_t chunks = (panels + chunk - 1) / chunk;
     int64_t splits = chunks >= wanted ? 1 : (wanted + chunks - 1) / chunks;
     if (splits > tiles.count) splits = tiles.count;

@@ -154,59 +154,71 @@ struct Quantized : LinearCall {
     });
   }
 
-  // out [MR][kNR]. Not inlined: beside other code the compiler would spill accumulators.
-  template <int MR>
+  // Panels that a tile of `mr` rows takes at once, where there are registers: one row is a stream of reads, and several
+  // streams are faster than one.
+  static constexpr int panels_at_once(int mr) {
+    return kQuantRows < 6 || kQuants == Quants::kSplit || mr > 1 ? 1 : 4 / kParts;
+  }
+
+  // out [MR][NP * kNR]; panel p begins at b + p * panel. Not inlined: beside other code the compiler would spill
+  // accumulators.
+  template <int MR, int NP>
   static __attribute__((noinline)) void multiply_tile(const int8_t* a, const float* scales, const float* starts,
-                                                      const uint8_t* b, int64_t blocks, int64_t ahead, float* out) {
+                                                      const uint8_t* b, int64_t panel, int64_t blocks, int64_t ahead,
+                                                      float* out) {
     constexpr int kUnits = MR * kParts;
-    Vec sum[MR][2];
+    Vec sum[NP * MR][2];
 #pragma GCC unroll 6
-    for (int i = 0; i < MR; i++) sum[i][0] = sum[i][1] = zero();
+    for (int i = 0; i < NP * MR; i++) sum[i][0] = sum[i][1] = zero();
     for (int64_t at = 0; at < blocks; at++) {
-      Int dot[kUnits][2];
-#pragma GCC unroll 12
-      for (int i = 0; i < kUnits; i++) {
-        bool starting = !kFour && kWeightBias != 0 && i % kParts == kParts - 1;
-        dot[i][0] = starting ? bits(set1(starts[i / kParts])) : set1_int(0);
-        dot[i][1] = dot[i][0];
-      }
-      for (int64_t line = 0; line < kBlockBytes; line += 64)
-        __builtin_prefetch(reinterpret_cast<const char*>(b) + ahead + line);
-      auto add_group = [&](const int8_t* group, Int left, Int right) {
+#pragma GCC unroll 4
+      for (int p = 0; p < NP; p++) {
+        const uint8_t* block = b + p * panel;
+        Int dot[kUnits][2];
 #pragma GCC unroll 12
         for (int i = 0; i < kUnits; i++) {
-          Int four = broadcast4(group + i * 4);
-          dot4(dot[i][0], left, four);
-          dot4(dot[i][1], right, four);
+          bool starting = !kFour && kWeightBias != 0 && i % kParts == kParts - 1;
+          dot[i][0] = starting ? bits(set1(starts[i / kParts])) : set1_int(0);
+          dot[i][1] = dot[i][0];
         }
-      };
-      constexpr int kHalf = kNR * 2;  // bytes of half a group's columns
+        for (int64_t line = 0; line < kBlockBytes; line += 64)
+          __builtin_prefetch(reinterpret_cast<const char*>(block) + ahead + line);
+        auto add_group = [&](const int8_t* group, Int left, Int right) {
+#pragma GCC unroll 12
+          for (int i = 0; i < kUnits; i++) {
+            Int four = broadcast4(group + i * 4);
+            dot4(dot[i][0], left, four);
+            dot4(dot[i][1], right, four);
+          }
+        };
+        constexpr int kHalf = kNR * 2;  // bytes of half a group's columns
 #pragma GCC unroll kGroupsUnrolled
-      for (int g = 0; g < (kQuants == Quants::kNibbles ? 4 : 8); g++) {
-        Int left = load_bytes(b + g * 2 * kHalf);
-        Int right = load_bytes(b + g * 2 * kHalf + kHalf);
-        if constexpr (kQuants == Quants::kNibbles) {
-          add_group(a + g * kUnits * 4, low_nibbles(left), low_nibbles(right));
-          add_group(a + (g + 4) * kUnits * 4, high_nibbles(left), high_nibbles(right));
-        } else {
-          add_group(a + g * kUnits * 4, left, right);
+        for (int g = 0; g < (kQuants == Quants::kNibbles ? 4 : 8); g++) {
+          Int left = load_bytes(block + g * 2 * kHalf);
+          Int right = load_bytes(block + g * 2 * kHalf + kHalf);
+          if constexpr (kQuants == Quants::kNibbles) {
+            add_group(a + g * kUnits * 4, low_nibbles(left), low_nibbles(right));
+            add_group(a + (g + 4) * kUnits * 4, high_nibbles(left), high_nibbles(right));
+          } else {
+            add_group(a + g * kUnits * 4, left, right);
+          }
         }
-      }
-      const uint16_t* f16 = reinterpret_cast<const uint16_t*>(b + quant_bytes(kQuants == Quants::kNibbles));
+        const uint16_t* f16 = reinterpret_cast<const uint16_t*>(block + quant_bytes(kQuants == Quants::kNibbles));
 #pragma GCC unroll 2
-      for (int half = 0; half < 2; half++) {
-        Vec scale = load_f16(f16 + half * kLanes);
+        for (int half = 0; half < 2; half++) {
+          Vec scale = load_f16(f16 + half * kLanes);
 #pragma GCC unroll 6
-        for (int i = 0; i < MR; i++) {
-          Int total = dot[i * kParts][half];
-          if constexpr (kExact) total = add_int(shift_left<kLowBits>(total), dot[i * kParts + 1][half]);
-          Vec each = kActivations == Activations::kRows ? scale : scale * set1(scales[i]);
-          sum[i][half] = fma(to_float(total), each, sum[i][half]);
-        }
-        if constexpr (kFour) {
-          Vec least = load_f16(f16 + kNR + half * kLanes);
+          for (int i = 0; i < MR; i++) {
+            Int total = dot[i * kParts][half];
+            if constexpr (kExact) total = add_int(shift_left<kLowBits>(total), dot[i * kParts + 1][half]);
+            Vec each = kActivations == Activations::kRows ? scale : scale * set1(scales[i]);
+            sum[p * MR + i][half] = fma(to_float(total), each, sum[p * MR + i][half]);
+          }
+          if constexpr (kFour) {
+            Vec least = load_f16(f16 + kNR + half * kLanes);
 #pragma GCC unroll 6
-          for (int i = 0; i < MR; i++) sum[i][half] = fma(least, set1(starts[i]), sum[i][half]);
+            for (int i = 0; i < MR; i++) sum[p * MR + i][half] = fma(least, set1(starts[i]), sum[p * MR + i][half]);
+          }
         }
       }
       a += kQuantBlock * kUnits;
@@ -215,12 +227,12 @@ struct Quantized : LinearCall {
       starts += MR;
     }
 #pragma GCC unroll 6
-    for (int i = 0; i < MR; i++) {
+    for (int i = 0; i < NP * MR; i++) {
 #pragma GCC unroll 2
       for (int half = 0; half < 2; half++) {
         // A row's scale is that of its last block too.
-        Vec v = kActivations == Activations::kRows ? sum[i][half] * set1(scales[i - MR]) : sum[i][half];
-        store(out + i * kNR + half * kLanes, v);
+        Vec v = kActivations == Activations::kRows ? sum[i][half] * set1(scales[i % MR - MR]) : sum[i][half];
+        store(out + (i % MR * NP + i / MR) * kNR + half * kLanes, v);
       }
     }
   }
@@ -258,13 +270,19 @@ struct Quantized : LinearCall {
       void* packed = tile_at(tile);
       with_rows<kTileRows>(tiles.size(tile), [&](auto rows) {
         constexpr int MR = decltype(rows)::value;
-        for (int64_t panel = first; panel < last; panel++) {
-          alignas(64) float sums[MR * kNR];
+        constexpr int kOnce = panels_at_once(MR);
+        int64_t panel = first;
+        auto multiply = [&](auto count) {
+          constexpr int NP = decltype(count)::value;
+          alignas(64) float sums[MR * NP * kNR];
           const uint8_t* b = panels + (panel - first) * layout.blocks * kBlockBytes;
-          multiply_tile<MR>(layout.quants(packed), layout.scales(packed, MR), layout.sums(packed, MR), b, layout.blocks,
-                            ahead, sums);
-          finish(sums, tiles.begin(tile), MR, panel * kNR, kNR);
-        }
+          multiply_tile<MR, NP>(layout.quants(packed), layout.scales(packed, MR), layout.sums(packed, MR), b,
+                                layout.blocks * kBlockBytes, layout.blocks, ahead, sums);
+          finish(sums, tiles.begin(tile), MR, panel * kNR, NP * kNR);
+          panel += NP;
+        };
+        while (panel + kOnce <= last) multiply(std::integral_constant<int, kOnce>());
+        while (panel < last) multiply(std::integral_constant<int, 1>());
       });
     }
   }
@@ -272,9 +290,10 @@ struct Quantized : LinearCall {
   void run() const {
     if (tiles.rows == 0 || w.n == 0) return;
     pack_activations();
-    distribute(layout.blocks * kBlockBytes, [&](int64_t tile, int64_t end, int64_t first, int64_t last, int worker) {
+    auto block = [&](int64_t tile, int64_t end, int64_t first, int64_t last, int worker) {
       multiply_block(tile, end, first, last, worker);
-    });
+    };
+    distribute(layout.blocks * kBlockBytes, block, panels_at_once(tiles.size(0)));
   }
 };
 

@@ -161,9 +161,10 @@ struct TiledLinear : LinearCall {
   void run() const {
     if (tiles.rows == 0 || w.n == 0) return;
     pack_activations();
-    distribute(panel_size<Tiled>(w.k) * 2, [&](int64_t tile, int64_t end, int64_t first, int64_t last, int) {
+    auto block = [&](int64_t tile, int64_t end, int64_t first, int64_t last, int) {
       multiply_block(tile, end, first, last);
-    });
+    };
+    distribute(panel_size<Tiled>(w.k) * 2, block, tiles.size(0) > kTileRows ? 1 : 2);
   }
 };
 
