@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 
 export const { LLM } = createRequire(import.meta.url)('../../dist/index.js');
 
@@ -114,6 +115,23 @@ export function follow(llm, prompt, params) {
     while (times.length < count) await new Promise((resolve) => (heard = resolve));
   };
   return { started, times, done, reach, stream, ttft: () => times[0] - started };
+}
+
+const spin = `
+const { parentPort, workerData: ms } = require('node:worker_threads');
+const end = performance.now() + ms;
+let worst = 0;
+for (let before = performance.now(); before < end; ) {
+  const now = performance.now();
+  worst = Math.max(worst, now - before);
+  before = now;
+}
+parentPort.postMessage(worst);`;
+
+/** The longest that a loop stood still that does nothing but look at the clock, one per thread, in so many ms: what the machine adds to a gap. */
+export async function stall(threads, ms) {
+  const one = () => new Promise((resolve) => new Worker(spin, { eval: true, workerData: ms }).once('message', resolve));
+  return Math.max(...(await Promise.all(Array.from({ length: threads }, one))));
 }
 
 export const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];

@@ -1,5 +1,6 @@
 // A neighbour decodes; then a long prompt, or a picture, comes. How long does the neighbour wait, and how much longer the newcomer?
-import { follow, gaps, ids, load, load1, median, noise, placeholder, round, spreadOf } from './engine.mjs';
+import { availableParallelism } from 'node:os';
+import { follow, gaps, ids, load, load1, median, noise, placeholder, round, spreadOf, stall } from './engine.mjs';
 
 const mostGap = 3;
 const mostTtft = 1.7;
@@ -31,10 +32,15 @@ function row(shape, newcomer, options = {}) {
     await alone();
     await beside();
     const found = [];
-    for (let i = 0; i < repeat; i++) found.push({ alone: await alone(), ...(await beside()) });
+    for (let i = 0; i < repeat; i++) {
+      const lone = await alone();
+      const both = await beside();
+      found.push({ alone: lone, ...both, stall: await stall(threads ?? availableParallelism(), both.ttft) });
+    }
     await llm.dispose();
     const times = found.map((f) => f.worst / f.normal);
     const undisturbed = found.map((f) => f.worstAlone / f.normal);
+    const stalls = found.map((f) => f.stall / f.normal);
     const slower = found.map((f) => f.ttft / f.alone);
     return {
       goal: `the neighbour's worst gap at most ${mostGap} times its normal one; TTFT at most ${mostTtft} times that alone`,
@@ -42,6 +48,8 @@ function row(shape, newcomer, options = {}) {
       unit: 'times',
       spread: { gap: spreadOf(times, 2), ttft: spreadOf(slower, 2) },
       pass: median(times) <= mostGap && median(slower) <= mostTtft,
+      // What the machine alone holds a thread up in as long a time, by the same normal gap.
+      stalls: { median: round(median(stalls), 2), spread: spreadOf(stalls, 2) },
       gapAlone: { median: round(median(undisturbed), 2), spread: spreadOf(undisturbed, 2) },
       ms: found.map((f) => Object.fromEntries(Object.entries(f).map(([k, v]) => [k, round(v)]))),
       load: load1Before,

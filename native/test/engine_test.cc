@@ -302,6 +302,27 @@ void refusals(const std::shared_ptr<Model>& model) {
   shut.unlock();
 }
 
+// What an item costs are its rows, not the positions that they are spread over: two of three rows each fill the cache.
+void rows_cost(const std::shared_ptr<Model>& model) {
+  auto engine = engine_of(model, 64, [] {});
+  Book book;
+  for (int32_t id = 1; id <= 2; id++) {
+    auto r = request(3, id);
+    r->prompt.resize(50, 1);
+    r->items[0].hash[1] = static_cast<uint8_t>(id);
+    r->items[0].ranges = {{0, 1}, {20, 1}, {41, 1}};
+    engine->submit({r});
+  }
+  wait_until(
+      [&] {
+        read(engine->take(), &book);
+        return all_ended(book, 2);
+      },
+      "both");
+  for (const auto& [key, told] : book) EXPECT(told.end == Record::kLength);
+  EXPECT(engine->stats().encoder_runs == 2 && engine->stats().encoder_bytes == 6 * kWidth * sizeof(float));
+}
+
 // A fault of the device ends the requests of its step, and nothing else; memory that is lacking is said at the start.
 void faults(const std::shared_ptr<Model>& model, const Book& alone) {
   auto engine = engine_of(model, 64, [] {});
@@ -352,6 +373,7 @@ int main(int argc, char** argv) {
   const int32_t operations = static_cast<int32_t>(test::repeats(argc, argv, 10000, 100000));
   const std::shared_ptr<Model> model = load(ref_backend());
   refusals(model);
+  rows_cost(model);
   const Book alone = answers(model);
   for (int32_t done = 0, seed = 1; done < operations && test::failures == 0; done += 5000, seed++)
     interleaved(model, alone, std::min(operations, 5000), seed);
