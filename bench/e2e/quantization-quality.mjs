@@ -25,7 +25,7 @@ const text = ['docs/architecture.md', 'docs/getting-started.md', 'docs/pictures.
 
 async function model(options) {
   const config = await ModelConfig.load(file, options);
-  const traced = traceModel(config.modelClass, config.hfConfig);
+  const traced = traceModel(config.modelClass, config.hfConfig, config.dtype);
   const { checkpoint, places } = await openWeights(native, config.source, traced);
   const handle = await native.createModel(checkpoint, {
     programs: programTexts(traced),

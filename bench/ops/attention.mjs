@@ -48,38 +48,46 @@ function paged(name, sequences, rows, context, model) {
   };
 }
 
-function vision(backend, threads, roof) {
-  const [tokens, heads, dim] = [577, 16, 64];
-  const x = filled([tokens, heads, dim]);
-  const seconds = time(
-    backend,
-    'attention_varlen',
-    [x, x, x, null],
-    [{ dtype: 'f32', shape: [tokens, heads, dim] }],
-    { scale: 0.125 },
-    { threads },
-  );
-  return line(
-    'picture: 577 x 16 heads of 64',
-    seconds,
-    { operations: [4 * tokens * tokens * heads * dim, roof.f32] },
-    roof,
-  );
+function vision(name, tokens, heads, dim, bf16 = 1) {
+  return (backend, threads, roof) => {
+    const x = filled([tokens, heads, dim]);
+    const seconds = time(
+      backend,
+      'attention_varlen',
+      [x, x, x, null],
+      [{ dtype: 'f32', shape: [tokens, heads, dim] }],
+      { scale: 0.125, bf16 },
+      { threads },
+    );
+    return line(
+      `${name} ${bf16 ? 'bf16' : 'f32'}: ${tokens} x ${heads} heads of ${dim}`,
+      seconds,
+      { operations: [4 * tokens * tokens * heads * dim, roof.f32] },
+      roof,
+    );
+  };
 }
 
 const tinyLlama = { heads: 32, kvHeads: 4, dim: 64, kv: 'bf16' };
+const smolLm2 = { heads: 9, kvHeads: 3, dim: 64, kv: 'bf16' };
 const llama8B = { heads: 32, kvHeads: 8, dim: 128, kv: 'bf16' };
 
 export const rows = {
   attention: (...args) =>
     [
-      vision,
+      vision('CLIP-L', 577, 16, 64),
+      vision('CLIP-L', 577, 16, 64, 0),
+      vision('SigLIP', 1024, 12, 64),
+      vision('Qwen2-VL', 4000, 16, 80),
       paged('TinyLlama', 1, 512, 512, tinyLlama),
       paged('TinyLlama', 1, 512, 512, { ...tinyLlama, kv: 'f32' }),
+      paged('TinyLlama', 1, 2048, 2048, tinyLlama),
       paged('TinyLlama', 1, 256, 4096, tinyLlama),
       paged('Llama 8B', 1, 512, 2048, llama8B),
       paged('TinyLlama', 1, 1, 1024, tinyLlama),
+      paged('TinyLlama', 1, 1, 4096, tinyLlama),
       paged('TinyLlama', 1, 1, 16384, tinyLlama),
+      paged('SmolLM2', 1, 1, 16384, smolLm2),
       paged('TinyLlama', 8, 1, 4096, tinyLlama),
       paged('TinyLlama', 8, 1, 4096, { ...tinyLlama, kv: 'f32' }),
       paged('Llama 8B', 4, 1, 4096, llama8B),

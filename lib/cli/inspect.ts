@@ -55,7 +55,7 @@ async function inspect(model: string, flags: InspectFlags): Promise<void> {
   await importModels(flags.import);
   const options = engineOptionsOf(flags as never);
   const config = await ModelConfig.load(model, options);
-  const traced = traceModel(config.modelClass as never, config.hfConfig);
+  const traced = traceModel(config.modelClass as never, config.hfConfig, config.dtype);
   const programs = [traced.text, ...traced.encoders.flatMap(({ program }) => (program ? [program] : []))];
   if (flags.dump) {
     if (flags.json) printJson(programs);

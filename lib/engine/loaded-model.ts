@@ -100,7 +100,7 @@ export async function loadModel(model: string | URL, options: EngineOptions & Lo
 
 /** The model without encoders of which no item may come: their weights are not loaded, and no memory is planned for them. */
 function tracedWithin(config: ModelConfig): TracedModel {
-  const traced = traceModel(config.modelClass as never, config.hfConfig);
+  const traced = traceModel(config.modelClass as never, config.hfConfig, config.dtype);
   const limits = MULTIMODAL_REGISTRY.getMmLimitsPerPrompt(config);
   return {
     ...traced,

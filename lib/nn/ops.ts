@@ -279,6 +279,8 @@ export function attentionVarlen(
   if (options.cuSeqlens) expectDtype(options.cuSeqlens, 'i32', 'attentionVarlen', 'cuSeqlens');
   const attrs: Attrs = { scale: finite(options.scale, 'scale', 'attentionVarlen') };
   if (options.causal) attrs.causal = 1;
+  // As the KV cache holds them, which is half the bytes of float32 where the model is in bfloat16.
+  if (tracer().dtype === 'bfloat16') attrs.bf16 = 1;
   return tracer().op(
     'attention_varlen',
     [q, k, v, options.cuSeqlens ?? null],

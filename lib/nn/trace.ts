@@ -1,4 +1,5 @@
 /** From a model class to programs: forward runs once per declared form on symbolic values. */
+import type { ModelDType } from '../config';
 import { OcelliError } from '../errors';
 import { SymbolicDim, sameDim, type Dim } from './dim';
 import { emitProgram } from './emit';
@@ -87,7 +88,8 @@ export interface TracedModel {
 
 const reserved = new Set(['T', 'S', 'F']);
 
-export function traceModel(modelClass: TraceableClass, config: object): TracedModel {
+/** @param dtype of the model's activations: which products ops may round for */
+export function traceModel(modelClass: TraceableClass, config: object, dtype: ModelDType = 'float32'): TracedModel {
   const given = config as never;
   const specs = modelClass.inputs?.(given) ?? {};
   checkSpecs(modelClass, specs);
@@ -100,7 +102,7 @@ export function traceModel(modelClass: TraceableClass, config: object): TracedMo
   const axes =
     typeof modelClass.positionAxes === 'function' ? modelClass.positionAxes(given) : (modelClass.positionAxes ?? 1);
   const forms = modelClass.forms ?? [Object.keys(specs)];
-  const traces = forms.map((form) => traceForm(modelClass, model, specs, form, axes));
+  const traces = forms.map((form) => traceForm(modelClass, model, specs, form, axes, dtype));
 
   const main = traces.find((t) => t.trace.slots.length > 0) ?? traces[0];
   if (!main)
@@ -153,8 +155,9 @@ function traceForm(
   specs: InputSpecs,
   form: readonly string[],
   axes: number,
+  dtype: ModelDType,
 ): FormTrace {
-  const trace = new Tracer();
+  const trace = new Tracer(dtype);
   const T = SymbolicDim.of('T');
   const outputs = trace.run(model, (): Record<string, Value> => {
     const inputs: ForwardInputs = {

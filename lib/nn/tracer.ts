@@ -1,3 +1,4 @@
+import type { ModelDType } from '../config';
 import { OcelliError } from '../errors';
 import { callerLine } from './caller';
 import type { Dim } from './dim';
@@ -64,6 +65,8 @@ export class Tracer {
   private readonly calls = new Map<string, number>();
   private nextParameter = 0;
   private readonly parameterIds = new Map<Parameter, number>();
+
+  constructor(readonly dtype: ModelDType) {}
 
   get path(): string {
     return this.stack[this.stack.length - 1] ?? '';

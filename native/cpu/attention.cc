@@ -3,6 +3,9 @@
 #include "cpu/attention.h"
 
 #include "cpu/attention_tile.h"
+#if defined(OCELLI_ISA_amx)
+#include "cpu/amx/attention_block.h"
+#endif
 
 namespace ocelli {
 namespace cpu {
@@ -33,13 +36,22 @@ struct Partial {
 void attend(const AttentionShape& shape, const AttentionTasks& tasks, int64_t task, const AttentionRow* rows,
             int64_t count, int64_t first, int64_t last, const Work& work, const Partial& into) {
   auto run = [&](auto mode) {
-    Block<decltype(mode)> block = {shape, rows, count, work, into.state, into.output, nullptr};
+    Block<decltype(mode)> block = {{shape, rows, count, work, into.state, into.output, nullptr}};
     block.run(tasks, task, first, last);
   };
-#if defined(OCELLI_ISA_avx512)
-  if (shape.dtype == DType::kBF16) return run(Paired());
+#if defined(OCELLI_ISA_amx)
+  auto on_tiles = [&](auto source) {
+    TileBlock<decltype(source)> block = {{shape, rows, count, work, into.state, into.output, nullptr}};
+    block.run(tasks, task, first, last);
+  };
+  if (shape.dtype == DType::kBF16) return on_tiles(uint16_t());
+  if (shape.bf16) return on_tiles(float());
+#elif defined(OCELLI_ISA_avx512)
+  if (shape.dtype == DType::kBF16) return run(Paired<uint16_t>());
+  if (shape.bf16) return run(Paired<float>());
 #else
   if (shape.dtype == DType::kBF16) return run(Wide<BF16>());
+  if (shape.bf16) return run(Wide<RoundedF32>());
 #endif
   run(Wide<F32>());
 }
@@ -51,8 +63,9 @@ void finish(const AttentionShape& shape, const AttentionRow* rows, int64_t count
       continue;
     }
     Vec total = set1(from.state[r].l);
+    // No -0: a sum of products that underflow takes its sign from what other pairs see.
     for_vectors<F32>(from.output + r * padded(shape.dv, kNR), shape.dv,
-                     [&](int64_t d, Vec v, int lanes) { store_some(rows[r].out + d, v / total, lanes); });
+                     [&](int64_t d, Vec v, int lanes) { store_some(rows[r].out + d, v / total + zero(), lanes); });
   }
 }
 

@@ -8,7 +8,15 @@ namespace ocelli {
 namespace cpu {
 namespace OCELLI_ISA_NS {
 
-constexpr int64_t kBlockRows = 96;  // (row, head) pairs that share keys and values: packing a tile costs three of them
+// (row, head) pairs that share keys and values, at most, since packing a tile costs as much as some of them; and those
+// of them that are computed at once.
+#if defined(OCELLI_ISA_amx)
+constexpr int64_t kBlockRows = 256;
+constexpr int64_t kSubTile = 16;
+#else
+constexpr int64_t kBlockRows = 96;
+constexpr int64_t kSubTile = kMR;
+#endif
 
 // What all blocks of one op have in common.
 struct AttentionShape {
@@ -17,6 +25,7 @@ struct AttentionShape {
   float scale = 1;
   float softcap = 0;          // 0: none
   DType dtype = DType::kF32;  // of keys and values: f32 or bf16
+  bool bf16 = false;          // they are multiplied as bf16 holds them
 };
 
 // One (row, head) pair: it sees positions [lo, hi).
@@ -58,6 +67,25 @@ inline const AttentionItem& item_of(const AttentionItem* items, int64_t count, i
     }
   }
   return items[low];
+}
+
+// Up to the next multiple.
+constexpr int64_t padded(int64_t width, int64_t to) { return (width + to - 1) / to * to; }
+
+// Pairs of a task at most, where an op has `pairs`: as many tasks as these per thread come out even enough, and below so
+// many pairs packing would weigh too much.
+inline int64_t most_rows(int64_t pairs, int64_t threads) {
+  constexpr int64_t kTasksPerThread = 3;
+  constexpr int64_t kLeastRows = padded(24, kSubTile);
+  if (threads == 1) return kBlockRows;
+  const int64_t even = padded(pairs / (kTasksPerThread * threads), kSubTile);
+  return even < kLeastRows ? kLeastRows : (even > kBlockRows ? kBlockRows : even);
+}
+
+// Pairs of each task of an item that has `pairs`, but of its last: about as many in each.
+inline int64_t even_rows(int64_t pairs, int64_t most) {
+  int64_t blocks = (pairs + most - 1) / most;
+  return padded((pairs + blocks - 1) / blocks, kSubTile);
 }
 
 inline size_t align64(size_t bytes) { return (bytes + 63) / 64 * 64; }

@@ -9,10 +9,6 @@ namespace OCELLI_ISA_NS {
 
 namespace {
 
-// As many tasks as these per thread come out even enough; below so many pairs packing would weigh too much.
-constexpr int64_t kTasksPerThread = 3;
-constexpr int64_t kLeastRows = 24;
-
 struct PagedAttention final : AttentionTasks {
   const OpCall& call;
   const Tensor& q;
@@ -24,7 +20,7 @@ struct PagedAttention final : AttentionTasks {
   int64_t group;
   AttentionShape shape;
   AttentionItem* items;
-  int64_t limit;  // pairs of one task
+  int64_t most;  // pairs of one task
   int64_t count = 0;
   int64_t tasks = 0;
 
@@ -38,12 +34,13 @@ struct PagedAttention final : AttentionTasks {
         window(c.attrs->integer("window", 0)),
         group(q.shape[1] / kv.kv_heads),
         items(static_cast<AttentionItem*>(c.scratch)),
-        limit(limit_of(kv.kv_heads * group * q.shape[0], c.pool->threads())) {
+        most(most_rows(kv.kv_heads * group * q.shape[0], c.pool->threads())) {
     shape.dk = kv.head_dim_k;
     shape.dv = kv.head_dim_v;
     shape.scale = static_cast<float>(c.attrs->number("scale"));
     shape.softcap = static_cast<float>(c.attrs->number("softcap", 0));
     shape.dtype = kv.dtype;
+    shape.bf16 = kv.dtype == DType::kBF16;
     for (int32_t s = 0; s < step.sequences; s++) {
       if (pairs_of(s) == 0) continue;
       items[count++] = {tasks, s};
@@ -52,15 +49,8 @@ struct PagedAttention final : AttentionTasks {
   }
 
   int64_t pairs_of(int64_t s) const { return (step.cu_rows[s + 1] - step.cu_rows[s]) * group; }
-  int64_t blocks_of(int64_t s) const { return (pairs_of(s) + limit - 1) / limit; }
-
-  // A chunk of a prompt beside decodes is few large tasks: cut smaller, threads come out even, and each packs its
-  // tiles.
-  static int64_t limit_of(int64_t pairs, int64_t threads) {
-    if (threads == 1) return kBlockRows;
-    const int64_t even = (pairs / (kTasksPerThread * threads) + kMR - 1) / kMR * kMR;
-    return even < kLeastRows ? kLeastRows : (even > kBlockRows ? kBlockRows : even);
-  }
+  int64_t each_of(int64_t s) const { return even_rows(pairs_of(s), most); }
+  int64_t blocks_of(int64_t s) const { return (pairs_of(s) + each_of(s) - 1) / each_of(s); }
 
   // The sequence, key-value head and pairs [begin, end) of a task.
   struct Place {
@@ -73,10 +63,10 @@ struct PagedAttention final : AttentionTasks {
     const AttentionItem& item = item_of(items, count, task);
     int64_t inside = task - item.first_task;
     int64_t pairs = pairs_of(item.item);
+    int64_t each = each_of(item.item);
     int64_t blocks = blocks_of(item.item);
-    int64_t block = inside % blocks;
-    int64_t end = (block + 1) * limit;
-    return {item.item, inside / blocks, block * limit, end < pairs ? end : pairs};
+    int64_t begin = inside % blocks * each;
+    return {item.item, inside / blocks, begin, begin + each < pairs ? begin + each : pairs};
   }
 
   int64_t rows(int64_t task, AttentionRow* block) const override {

@@ -6,9 +6,9 @@
 // over lanes by absolute position: which pairs are its neighbours, and how a prompt was cut, leaves no trace in its
 // bits. Milakov and Gimelshein 2018, arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135.
 //
-// Keys and values of f32 are multiplied in f32. Those of bf16 are too, but where the set multiplies bf16 by bf16: there
-// queries and weights are rounded to bf16, as linear rounds activations, and the weights' sum is that of the rounded
-// ones.
+// Keys and values of f32 are multiplied in f32. Those of bf16, or rounded to it, are too, but where the set multiplies
+// bf16 by bf16: there queries and weights are rounded to bf16, as linear rounds activations, and the weights' sum is that
+// of the rounded ones.
 #pragma once
 
 #include "core/step.h"
@@ -22,9 +22,6 @@ namespace OCELLI_ISA_NS {
 
 constexpr int64_t kTile = kKvTile;
 constexpr float kLog2E = 1.44269504f;
-
-// Up to the next multiple.
-constexpr int64_t padded(int64_t width, int64_t to) { return (width + to - 1) / to * to; }
 
 // A worker's memory, cut from its scratch. Sizes are those of f32, whatever lies there.
 struct Work {
@@ -43,12 +40,12 @@ struct Work {
       bytes += align64(static_cast<size_t>(n) * sizeof(float));
       return mine;
     };
-    keys = take(kTile * padded(dk, 2));
+    keys = take(kTile * padded(dk, kNR));
     values = take(kTile * padded(dv, kNR));
-    queries = take(kBlockRows * padded(dk, 2));
-    scores = take(kMR * kTile);
-    weights = take(kMR * kTile);
-    sums = take(kMR * kNR);
+    queries = take(kBlockRows * padded(dk, kNR));
+    scores = take(kSubTile * (kTile + kLanes));
+    weights = take(kSubTile * kTile);
+    sums = take(kSubTile * padded(dv, kNR));
   }
 };
 
@@ -65,14 +62,17 @@ struct Wide {
   static Vec units(const Source* key, int64_t at, int64_t dk) {
     return dk - at >= kLanes ? D::load(key + at) : D::load(key + at, static_cast<int>(dk - at));
   }
-  // Row j of a tile's values, from column d on.
-  static void value(const Source* const* rows, int64_t j, int64_t, int64_t, int64_t d, int64_t dv, float* panel) {
-    const Source* from = rows[j] + d;
-    for (int half = 0; half < kNR; half += kLanes) {
-      int64_t left = dv - d - half;
-      Vec v =
-          left >= kLanes ? D::load(from + half) : (left > 0 ? D::load(from + half, static_cast<int>(left)) : zero());
-      store(panel + j * kNR + half, v);
+  // Rows [j, j + kLanes) of a tile's values, of which those from `begin` to `end` are there, into panels kTile rows high.
+  static void values(const Source* const* rows, int64_t j, int64_t begin, int64_t end, int64_t dv, float* panels) {
+    int64_t last = j + kLanes < end ? j + kLanes : end;
+    for (j = j < begin ? begin : j; j < last; j++) {
+      float* to = panels + j * kNR;
+      for (int64_t d = 0; d < padded(dv, kNR); d += kLanes) {
+        int64_t left = dv - d;
+        const Source* from = rows[j] + d;
+        Vec v = left >= kLanes ? D::load(from) : (left > 0 ? D::load(from, static_cast<int>(left)) : zero());
+        store(to + d / kNR * kTile * kNR + d % kNR, v);
+      }
     }
   }
   // Stores a weight as it will be multiplied and returns it as it was stored.
@@ -87,34 +87,39 @@ struct Wide {
 };
 
 #if defined(OCELLI_ISA_avx512)
+// 32 numbers as bf16 holds them, of which `left` are there.
+inline __m512i narrow(const uint16_t* from, int64_t left) {
+  if (left >= 32) return _mm512_loadu_si512(from);
+  return _mm512_maskz_loadu_epi16(static_cast<__mmask32>((1ull << left) - 1), from);
+}
+inline __m512i narrow(const float* from, int64_t left) { return bits(Pairs::units(from, left)); }
+
 // bf16 by pairs: of dimensions for scores, of positions for values.
+template <class T>
 struct Paired {
   using Kind = Pairs;
-  using Source = uint16_t;
+  using Source = T;
   using Weight = uint16_t;
 
   static int64_t steps(int64_t dk) { return (dk + 1) / 2; }
-  static Vec unit(const uint16_t* key, int64_t at) { return from_bits(_mm512_loadu_si512(key + 2 * at)); }
-  static Vec units(const uint16_t* key, int64_t at, int64_t dk) {
-    const uint16_t* from = key + 2 * at;
-    int64_t left = dk - 2 * at;
-    if (left >= 32) return from_bits(_mm512_loadu_si512(from));
-    return from_bits(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((1ull << left) - 1), from));
-  }
-  // Rows j and j + 1 side by side; at an even j, or where the pair's first row is not there.
-  static void value(const uint16_t* const* rows, int64_t j, int64_t begin, int64_t end, int64_t d, int64_t dv,
-                    uint16_t* panel) {
-    if (j % 2 != 0 && j != begin) return;
-    int64_t even = j / 2 * 2;
-    __mmask32 columns = dv - d >= 32 ? ~0u : static_cast<__mmask32>((1ull << (dv - d)) - 1);
-    __m512i first = even >= begin ? _mm512_maskz_loadu_epi16(columns, rows[even] + d) : _mm512_setzero_si512();
-    __m512i second = even + 1 < end ? _mm512_maskz_loadu_epi16(columns, rows[even + 1] + d) : _mm512_setzero_si512();
+  static Vec unit(const T* key, int64_t at) { return from_bits(narrow(key + 2 * at, 32)); }
+  static Vec units(const T* key, int64_t at, int64_t dk) { return from_bits(narrow(key + 2 * at, dk - 2 * at)); }
+  // Rows side by side by twos; where one of two is not there, zeros.
+  static void values(const T* const* rows, int64_t j, int64_t begin, int64_t end, int64_t dv, uint16_t* panels) {
     const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37,
                                          5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
     const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
-    uint16_t* to = panel + even * kNR;
-    _mm512_storeu_si512(to, _mm512_permutex2var_epi16(first, low, second));
-    _mm512_storeu_si512(to + 32, _mm512_permutex2var_epi16(first, high, second));
+    int64_t last = j + kLanes < end ? j + kLanes : end;
+    for (; j < last; j += 2) {
+      if (j + 1 < begin) continue;
+      uint16_t* to = panels + j * kNR;
+      for (int64_t d = 0; d < dv; d += kNR, to += kTile * kNR) {
+        __m512i first = j >= begin ? narrow(rows[j] + d, dv - d) : _mm512_setzero_si512();
+        __m512i second = j + 1 < end ? narrow(rows[j + 1] + d, dv - d) : _mm512_setzero_si512();
+        _mm512_storeu_si512(to, _mm512_permutex2var_epi16(first, low, second));
+        _mm512_storeu_si512(to + kNR, _mm512_permutex2var_epi16(first, high, second));
+      }
+    }
   }
   static Vec weight(uint16_t* to, Vec p) {
     __m256i half = (__m256i)_mm512_cvtneps_pbh(p);
@@ -217,8 +222,9 @@ inline Range range_of(const AttentionRow* rows, int64_t count) {
 // A position as one of the tile's, or its border.
 inline int64_t clamp(int64_t position) { return position < 0 ? 0 : (position > kTile ? kTile : position); }
 
+// A block's keys and values, tile by tile: where they lie, and how they are packed.
 template <class Mode>
-struct Block {
+struct Packed {
   using Kind = typename Mode::Kind;
   using A = typename Kind::A;
   using B = typename Kind::B;
@@ -233,32 +239,23 @@ struct Block {
   float* output;  // [count][padded dv]
   Place* next;    // the tile after the current one
 
-  int64_t tiles() const { return (count + kMR - 1) / kMR; }
-  int64_t begin_of(int64_t tile) const {
-    int64_t extra = count % tiles();
-    return tile * (count / tiles()) + (tile < extra ? tile : extra);
-  }
   int64_t key_panel() const { return Mode::steps(shape.dk) * kStep * kNR; }
-  A* queries_of(int64_t begin) const {
-    return reinterpret_cast<A*>(work.queries) + begin * Mode::steps(shape.dk) * kStep;
-  }
-  const B* values_of(int64_t panel) const { return reinterpret_cast<const B*>(work.values) + panel * kTile * kNR; }
+  const B* keys_of(int64_t panel) const { return reinterpret_cast<const B*>(work.keys) + panel * key_panel(); }
+  B* values_of(int64_t panel) const { return reinterpret_cast<B*>(work.values) + panel * kTile * kNR; }
   A* weights_of(int64_t i) const { return reinterpret_cast<A*>(work.weights) + i * kTile; }
   float* output_of(int64_t row) const { return output + row * padded(shape.dv, kNR); }
 
-  void pack_queries() const {
-    for (int64_t t = 0; t < tiles(); t++) {
-      int64_t begin = begin_of(t);
-      int mr = static_cast<int>(begin_of(t + 1) - begin);
-      pack_tile<Kind>(
-          mr, shape.dk, [&](int i) { return rows[begin + i].q; }, queries_of(begin));
-    }
-  }
+  // Positions of the next tile that are asked for as kLanes keys or values are packed: most of them, since memory is what
+  // few rows wait for, and the rest beside arithmetic.
+  static constexpr int64_t kFetched = kLanes * 2 / 5;
+  // Asks for `n` positions of the next tile.
+  void fetch(int64_t n) const { next->fetch(n, shape.dk * sizeof(Source), shape.dv * sizeof(Source)); }
 
   // keys[j]: position j of the tile, for begin <= j < end.
   void pack_keys(const Source* const* keys, int64_t begin, int64_t end) const {
     int64_t steps = Mode::steps(shape.dk);
     for (int64_t j = begin / kLanes * kLanes; j < end; j += kLanes) {
+      fetch(kFetched);
       bool whole = j >= begin && j + kLanes <= end;
       B* to = reinterpret_cast<B*>(work.keys) + j / kNR * key_panel() + j % kNR * kStep;
       for (int64_t u = 0; u < steps; u += kLanes) {
@@ -281,18 +278,75 @@ struct Block {
   }
 
   void pack_values(const Source* const* values, int64_t begin, int64_t end) const {
-    for (int64_t j = begin; j < end; j++) {
-      for (int64_t panel = 0; panel * kNR < shape.dv; panel++) {
-        Mode::value(values, j, begin, end, panel * kNR, shape.dv, const_cast<B*>(values_of(panel)));
-      }
+    for (int64_t j = begin / kLanes * kLanes; j < end; j += kLanes) {
+      fetch(kFetched);
+      Mode::values(values, j, begin, end, shape.dv, values_of(0));
+    }
+  }
+
+  // body(origin) for each of the tiles from `first` to `last`, with what the rows see of it between them packed.
+  template <class Body>
+  void each_tile(const AttentionTasks& tasks, int64_t task, int64_t first, int64_t last, const Body& body) {
+    Range seen = range_of(rows, count);
+    for (int64_t r = 0; r < count; r++) state[r] = State();
+    Place places[2];
+    auto locate = [&](Place* place, int64_t tile) {
+      int64_t origin = tile * kTile;
+      place->begin = place->fetched = clamp(seen.lo - origin);
+      place->end = tile < last ? clamp(seen.hi - origin) : 0;
+      if (place->begin < place->end)
+        tasks.locate(task, origin + place->begin, origin + place->end, place->k + place->begin,
+                     place->v + place->begin);
+    };
+    locate(&places[0], first);
+    for (int64_t tile = first; tile < last; tile++) {
+      const Place& now = places[(tile - first) % 2];
+      next = &places[(tile - first + 1) % 2];
+      locate(next, tile + 1);
+      pack_keys(reinterpret_cast<const Source* const*>(now.k), now.begin, now.end);
+      pack_values(reinterpret_cast<const Source* const*>(now.v), now.begin, now.end);
+      body(now, tile * kTile);
+    }
+  }
+};
+
+// By linear's micro-kernel: sub-tiles of kMR pairs.
+template <class Mode>
+struct Block : Packed<Mode> {
+  using Base = Packed<Mode>;
+  using typename Base::A;
+  using typename Base::B;
+  using typename Base::Kind;
+  using Base::count;
+  using Base::kStep;
+  using Base::rows;
+  using Base::shape;
+  using Base::state;
+  using Base::work;
+
+  int64_t tiles() const { return (count + kMR - 1) / kMR; }
+  int64_t begin_of(int64_t tile) const {
+    int64_t extra = count % tiles();
+    return tile * (count / tiles()) + (tile < extra ? tile : extra);
+  }
+  A* queries_of(int64_t begin) const {
+    return reinterpret_cast<A*>(work.queries) + begin * Mode::steps(shape.dk) * kStep;
+  }
+
+  void pack_queries() const {
+    for (int64_t t = 0; t < tiles(); t++) {
+      int64_t begin = begin_of(t);
+      int mr = static_cast<int>(begin_of(t + 1) - begin);
+      pack_tile<Kind>(
+          mr, shape.dk, [&](int i) { return rows[begin + i].q; }, queries_of(begin));
     }
   }
 
   // An equal share of the next tile for each piece of work that a sub-tile is.
   template <int MR>
-  void fetch() const {
+  void fetch_piece() const {
     int64_t pieces = kTile / kNR + MR + padded(shape.dv, kNR) / kNR;
-    next->fetch(kTile / pieces + 1, shape.dk * sizeof(Source), shape.dv * sizeof(Source));
+    this->fetch(kTile / pieces + 1);
   }
 
   // Scores of `MR` pairs against the panels that hold positions [first, last) of the tile, into work.scores.
@@ -300,9 +354,9 @@ struct Block {
   void score(int64_t begin, int64_t first, int64_t last) const {
     for (int64_t panel = first / kNR; panel * kNR < last; panel++) {
       multiply_tile<Kind, MR, 1, MR * kStep, kStep, kTile, false, false>(
-          queries_of(begin), reinterpret_cast<const B*>(work.keys) + panel * key_panel(), 0, Mode::steps(shape.dk), 0,
+          queries_of(begin), this->keys_of(panel), 0, Mode::steps(shape.dk), 0,
           work.scores + panel * kNR);
-      fetch<MR>();
+      fetch_piece<MR>();
     }
     if (shape.softcap <= 0) return;
     Vec factor = set1(shape.scale / shape.softcap);
@@ -317,7 +371,7 @@ struct Block {
   // Scores of positions [lo, hi) of pair i become weights 2^(factor s - m); sets m and l of the tile.
   void soften(int64_t i, int64_t lo, int64_t hi, State* tile) const {
     float* scores = work.scores + i * kTile;
-    A* weights = weights_of(i);
+    A* weights = this->weights_of(i);
     int64_t first = lo / kLanes * kLanes;
     int64_t last = padded(hi, kLanes);
     float scale = (shape.softcap > 0 ? 1.f : shape.scale) * kLog2E;
@@ -365,7 +419,7 @@ struct Block {
       if (lo[i] >= hi[i]) continue;
       State tile;
       soften(i, lo[i], hi[i], &tile);
-      fetch<MR>();
+      fetch_piece<MR>();
       fresh[i] = state[begin + i].empty;
       join(&state[begin + i], tile, &keep[i], &add[i]);
     }
@@ -374,49 +428,32 @@ struct Block {
     common_hi = common_hi / kStep * kStep;
     bool shared = common_lo < common_hi;
     for (int64_t panel = 0; panel * kNR < shape.dv; panel++) {
-      const B* values = values_of(panel);
+      const B* values = this->values_of(panel);
       for (int i = 0; i < MR * kNR; i += kLanes) store(work.sums + i, zero());
       for (int i = 0; i < MR; i++)
-        Mode::product(weights_of(i), values, lo[i], shared ? common_lo : hi[i], work.sums + i * kNR);
+        Mode::product(this->weights_of(i), values, lo[i], shared ? common_lo : hi[i], work.sums + i * kNR);
       if (shared) {
-        multiply_tile<Kind, MR, 1, kStep, kTile, kNR, true, false>(weights_of(0) + common_lo, values + common_lo * kNR,
-                                                                   0, (common_hi - common_lo) / kStep, 0, work.sums);
-        for (int i = 0; i < MR; i++) Mode::product(weights_of(i), values, common_hi, hi[i], work.sums + i * kNR);
+        multiply_tile<Kind, MR, 1, kStep, kTile, kNR, true, false>(this->weights_of(0) + common_lo,
+                                                                   values + common_lo * kNR, 0,
+                                                                   (common_hi - common_lo) / kStep, 0, work.sums);
+        for (int i = 0; i < MR; i++) Mode::product(this->weights_of(i), values, common_hi, hi[i], work.sums + i * kNR);
       }
-      fetch<MR>();
+      fetch_piece<MR>();
       for (int i = 0; i < MR; i++) {
         if (lo[i] < hi[i])
-          merge(output_of(begin + i) + panel * kNR, work.sums + i * kNR, kNR, keep[i], add[i], fresh[i]);
+          merge(this->output_of(begin + i) + panel * kNR, work.sums + i * kNR, kNR, keep[i], add[i], fresh[i]);
       }
     }
   }
 
-  // Positions [lo, hi) that the rows see between them, in whole tiles from `first` to `last`.
   void run(const AttentionTasks& tasks, int64_t task, int64_t first, int64_t last) {
-    Range seen = range_of(rows, count);
-    for (int64_t r = 0; r < count; r++) state[r] = State();
     pack_queries();
-    Place places[2];
-    auto locate = [&](Place* place, int64_t tile) {
-      int64_t origin = tile * kTile;
-      place->begin = place->fetched = clamp(seen.lo - origin);
-      place->end = tile < last ? clamp(seen.hi - origin) : 0;
-      if (place->begin < place->end)
-        tasks.locate(task, origin + place->begin, origin + place->end, place->k + place->begin,
-                     place->v + place->begin);
-    };
-    locate(&places[0], first);
-    for (int64_t tile = first; tile < last; tile++) {
-      const Place& now = places[(tile - first) % 2];
-      next = &places[(tile - first + 1) % 2];
-      locate(next, tile + 1);
-      pack_keys(reinterpret_cast<const Source* const*>(now.k), now.begin, now.end);
-      pack_values(reinterpret_cast<const Source* const*>(now.v), now.begin, now.end);
+    this->each_tile(tasks, task, first, last, [&](const Place&, int64_t origin) {
       for (int64_t t = 0; t < tiles(); t++) {
         with_rows(static_cast<int>(begin_of(t + 1) - begin_of(t)),
-                  [&](auto mr) { step<decltype(mr)::value>(begin_of(t), tile * kTile); });
+                  [&](auto mr) { step<decltype(mr)::value>(begin_of(t), origin); });
       }
-    }
+    });
   }
 };
 

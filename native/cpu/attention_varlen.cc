@@ -22,6 +22,7 @@ struct VarlenAttention final : AttentionTasks {
   int64_t kv_heads;
   int64_t group;
   int64_t tokens;
+  int64_t most;  // pairs of one task
   AttentionShape shape;
   AttentionItem* items;
   int64_t count = 0;
@@ -39,10 +40,12 @@ struct VarlenAttention final : AttentionTasks {
         kv_heads(k.shape[k.rank - 2]),
         group(heads / kv_heads),
         tokens(q.rank == 3 ? q.shape[0] : q.shape[0] * q.shape[1]),
+        most(most_rows(tokens * heads, c.pool->threads())),
         items(static_cast<AttentionItem*>(c.scratch)) {
     shape.dk = q.shape[q.rank - 1];
     shape.dv = v.shape[v.rank - 1];
     shape.scale = static_cast<float>(c.attrs->number("scale"));
+    shape.bf16 = c.attrs->number("bf16", 0) != 0;
     check_borders();
     for (int64_t s = 0; s < segments(); s++) {
       if (end_of(s) == start_of(s)) continue;
@@ -61,7 +64,8 @@ struct VarlenAttention final : AttentionTasks {
   }
   int64_t end_of(int64_t s) const { return start_of(s + 1); }
   int64_t pairs_of(int64_t s) const { return (end_of(s) - start_of(s)) * group; }
-  int64_t blocks_of(int64_t s) const { return (pairs_of(s) + kBlockRows - 1) / kBlockRows; }
+  int64_t each_of(int64_t s) const { return even_rows(pairs_of(s), most); }
+  int64_t blocks_of(int64_t s) const { return (pairs_of(s) + each_of(s) - 1) / each_of(s); }
 
   void check_borders() const {
     if (borders == nullptr) return;
@@ -92,28 +96,37 @@ struct VarlenAttention final : AttentionTasks {
   Place place_of(int64_t task) const {
     const AttentionItem& item = item_of(items, count, task);
     int64_t inside = task - item.first_task;
-    return {item.item, inside / blocks_of(item.item), inside % blocks_of(item.item) * kBlockRows};
+    return {item.item, inside / blocks_of(item.item), inside % blocks_of(item.item) * each_of(item.item)};
   }
 
   int64_t rows(int64_t task, AttentionRow* block) const override {
     auto [s, kv_head, begin] = place_of(task);
-    int64_t pairs = pairs_of(s) - begin < kBlockRows ? pairs_of(s) - begin : kBlockRows;
+    int64_t pairs = pairs_of(s) - begin < each_of(s) ? pairs_of(s) - begin : each_of(s);
+    const float* from = row_at(q, start_of(s) * heads + kv_head * group);
+    float* to = row_at(out, start_of(s) * heads + kv_head * group);
     for (int64_t i = 0; i < pairs; i++) {
       int64_t token = (begin + i) / group;
-      int64_t row = (start_of(s) + token) * heads + kv_head * group + (begin + i) % group;
-      block[i] = {row_at(q, row), row_at(out, row), 0, causal ? token + 1 : end_of(s) - start_of(s)};
+      int64_t head = (begin + i) % group;
+      block[i] = {from + token * token_stride(q) + head * head_stride(q),
+                  to + token * token_stride(out) + head * head_stride(out), 0,
+                  causal ? token + 1 : end_of(s) - start_of(s)};
     }
     return pairs;
   }
 
   void locate(int64_t task, int64_t begin, int64_t end, const void** to_k, const void** to_v) const override {
     Place place = place_of(task);
+    const float* first_k = row_at(k, start_of(place.s) * kv_heads + place.kv_head);
+    const float* first_v = row_at(v, start_of(place.s) * kv_heads + place.kv_head);
     for (int64_t p = begin; p < end; p++) {
-      int64_t row = (start_of(place.s) + p) * kv_heads + place.kv_head;
-      *to_k++ = row_at(k, row);
-      *to_v++ = row_at(v, row);
+      *to_k++ = first_k + p * token_stride(k);
+      *to_v++ = first_v + p * token_stride(v);
     }
   }
+
+  // Inside a segment.
+  static int64_t token_stride(const Tensor& x) { return x.stride[x.rank - 3]; }
+  static int64_t head_stride(const Tensor& x) { return x.stride[x.rank - 2]; }
 };
 
 int64_t tokens_of(const OpCall& call) {

@@ -328,19 +328,27 @@ inline Vec scale_down(Vec x, Vec n) {
 inline Vec load_bf16(const uint16_t* p) { return from_bits(shift_left<16>(load_u16(p))); }
 
 // Round to nearest even; NaN stays NaN. Integers, so that denormals survive flush-to-zero as the reference keeps them.
-inline void store_bf16(uint16_t* p, Vec v) {
+inline Vec round_bf16(Vec v) {
   Int wide = bits(v);
   Int odd = and_int(shift_right<16>(wide), set1_int(1));
   Int rounded = add_int(add_int(wide, set1_int(0x7fff)), odd);
   Int quiet = or_int(wide, set1_int(0x400000));
-  store_u16(p, shift_right<16>(bits(select(is_nan(v), from_bits(quiet), from_bits(rounded)))));
+  Int exact = bits(select(is_nan(v), from_bits(quiet), from_bits(rounded)));
+  return from_bits(and_int(exact, set1_int(static_cast<int32_t>(0xffff0000))));
 }
+inline void store_bf16(uint16_t* p, Vec v) { store_u16(p, shift_right<16>(bits(round_bf16(v)))); }
 
 // The three dtypes of stored numbers, read as vectors; load(p, n) reads n < kLanes elements and zeros behind them.
 struct F32 {
   using T = float;
   static Vec load(const T* p) { return OCELLI_ISA_NS::load(p); }
   static Vec load(const T* p, int n) { return load_n(p, n); }
+};
+// f32 as bf16 would hold it.
+struct RoundedF32 {
+  using T = float;
+  static Vec load(const T* p) { return round_bf16(OCELLI_ISA_NS::load(p)); }
+  static Vec load(const T* p, int n) { return round_bf16(load_n(p, n)); }
 };
 struct BF16 {
   using T = uint16_t;

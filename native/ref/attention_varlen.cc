@@ -1,5 +1,6 @@
 // Attention inside segments: q [S, heads, D], k [S, kv_heads, D], v [S, kv_heads, Dv], segments by cu_seqlens [n + 1]
 // (absent: all one); or rank 4, [B, L, heads, D], each b a segment. Rows that no segment holds come out as zeros.
+// With bf16, k and v are rounded to bf16 (nearest even) first: the result is that of attention_paged over a cache of bf16.
 #include <algorithm>
 #include <vector>
 
@@ -64,6 +65,8 @@ static void run_attention_varlen(const OpCall& call) {
   const Tensor& out = call.out[0];
   double scale = call.attrs->number("scale");
   bool causal = call.attrs->number("causal", 0) != 0;
+  bool bf16 = call.attrs->number("bf16", 0) != 0;
+  auto stored = [&](float x) { return bf16 ? widen_bf16(narrow_bf16(x)) : x; };
   int last = q.rank - 1;
   int64_t heads = q.shape[last - 1];
   int64_t group = heads / k.shape[last - 1];
@@ -99,7 +102,7 @@ static void run_attention_varlen(const OpCall& call) {
     for (int64_t p = lo; p < hi; p++) {
       const float* key = k.as<float>() + row_offset(k, p * k.shape[last - 1] + head / group);
       double sum = 0;
-      for (int64_t d = 0; d < width_k; d++) sum += static_cast<double>(from[d]) * key[d];
+      for (int64_t d = 0; d < width_k; d++) sum += static_cast<double>(from[d]) * stored(key[d]);
       weight[p - lo] = sum * scale;
       most = std::max(most, weight[p - lo]);
     }
@@ -108,7 +111,7 @@ static void run_attention_varlen(const OpCall& call) {
     std::vector<double> sum(width_v, 0.0);
     for (int64_t p = lo; p < hi; p++) {
       const float* value = v.as<float>() + row_offset(v, p * v.shape[last - 1] + head / group);
-      for (int64_t d = 0; d < width_v; d++) sum[d] += weight[p - lo] * value[d];
+      for (int64_t d = 0; d < width_v; d++) sum[d] += weight[p - lo] * stored(value[d]);
     }
     for (int64_t d = 0; d < width_v; d++) to[d] = static_cast<float>(sum[d] / total);
   });

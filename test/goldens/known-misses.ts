@@ -8,11 +8,12 @@ import type { FolderReport } from './run';
  * from the stored features, is 3.4e-6 to 7.4e-6 from the stored logits, as the reference backend is, and a plain float32 evaluation is
  * up to 8.4e-6 from that. Each layer alone, given the stored input, is within 1.3e-6 in both, and a frequency moved by its last bit is
  * farther away: no rule differs. In bfloat16 AVX-512 multiplies activations rounded to bfloat16, as the other families bear: doing so in
- * any other way flips as many of the clear steps (6 of 245; 8 with AMX, whose sums are nearer to exact ones), and rounding behind every
- * operation, as the stored implementation does in bfloat16, twice as many, up to a margin of 1.7; no case states that drift.
+ * any other way flips as many of the clear steps (6 of 245; 8 with the tower's keys and values rounded, too, and 9 with AMX, which adds
+ * products in another order), and rounding behind every operation, as the stored implementation does in bfloat16, 12, up to a margin
+ * of 1.7; no case states that drift.
  */
 const knownMisses: Readonly<Record<string, Readonly<Record<'float32' | 'bfloat16', number>>>> = {
-  gemma3: { float32: 1.7, bfloat16: 3.3 },
+  gemma3: { float32: 1.7, bfloat16: 3.7 },
 };
 
 /** What fails beyond that, of the folder and of its cases. */

@@ -51,7 +51,7 @@ export class GoldenModel {
     const { dtype, quantization = 'none' } = setting;
     const config = await ModelConfig.load(path, { dtype, quantization });
     MULTIMODAL_REGISTRY.initMmLimitsPerPrompt(config);
-    const traced = traceModel(config.modelClass as never, config.hfConfig);
+    const traced = traceModel(config.modelClass as never, config.hfConfig, config.dtype);
     const native = loadNative();
     const { checkpoint, places } = await openWeights(native, config.source, traced);
     const handle = await native.createModel(checkpoint, {

@@ -232,10 +232,17 @@ describe.each(isas)('attention_paged on %s', (isa) => {
     ['tile borders', plain, [255, 256, 257, 513].map((context) => ({ rows: 2, context }))],
     ['a prompt and rows that decode', plain, [30, 300, 1].map((context, i) => ({ rows: i === 0 ? 30 : 1, context }))],
     ['bf16 keys and values', { ...plain, kv: 'bf16' }, [{ rows: 20, context: 290 }]],
+    ['bf16: a prompt of several blocks', { ...plain, kv: 'bf16', dk: 64, dv: 80 }, [{ rows: 170, context: 530 }]],
+    [
+      'bf16: sizes of no vector, a negative scale',
+      { ...plain, heads: 3, kvHeads: 1, dk: 19, dv: 37, kv: 'bf16', attrs: { scale: -0.4 } },
+      [40, 777].map((context) => ({ rows: 14, context })),
+    ],
     ['one head, sizes of no vector', { ...plain, heads: 1, kvHeads: 1, dk: 19, dv: 37 }, [{ rows: 14, context: 40 }]],
     ['a group of 8', { ...plain, heads: 8, kvHeads: 1, dk: 64, dv: 64 }, [{ rows: 3, context: 280 }]],
     ['a window', { ...plain, attrs: { window: 20 } }, [{ rows: 40, context: 300 }]],
     ['softcap', { ...plain, attrs: { softcap: 5 } }, [{ rows: 5, context: 50 }]],
+    ['bf16, both', { ...plain, kv: 'bf16', attrs: { window: 20, softcap: 5 } }, [{ rows: 40, context: 300 }]],
     [
       'a picture whose rows see each other, and a row that sees nothing',
       { ...plain, blockSize: 8 },
@@ -309,19 +316,20 @@ function forget(cache: Cache, s: number, position: number): void {
 }
 
 describe.each(isas)('attention on %s', (isa) => {
-  test('a value that a row does not see may be NaN', () => {
-    const cache = fill(plain, [40], 7);
+  test.each(['f32', 'bf16'] as const)('%s: a value that a row does not see may be NaN', (kv) => {
+    const setting: Setting = { ...plain, kv };
+    const cache = fill(setting, [40], 7);
     const q = seeded([40, 4, 16], 8);
-    const clean = paged(isa, plain, cache, q, [{ s: 0, rows: 40, context: 40 }]);
+    const clean = paged(isa, setting, cache, q, [{ s: 0, rows: 40, context: 40 }]);
     forget(cache, 0, 35);
-    const found = paged(isa, plain, cache, q, [{ s: 0, rows: 40, context: 40 }]);
+    const found = paged(isa, setting, cache, q, [{ s: 0, rows: 40, context: 40 }]);
     expectSameRows(found, 0, clean, 0, 35 * 4 * 24, 'rows before the first NaN');
     expect((found.data as Float32Array).subarray(35 * 4 * 24).every(Number.isNaN)).toBe(true);
   });
 
-  test('varlen agrees with paged attention bit for bit', () => {
+  test.each(['f32', 'bf16'] as const)('varlen agrees with paged attention over %s bit for bit', (kv) => {
     // A segment is a sequence of its own; positions count from its start.
-    const setting = { ...plain, dk: 24, dv: 40 };
+    const setting: Setting = { ...plain, dk: 24, dv: 40, kv };
     const lengths = [5, 0, 270, 33];
     const cache = fill(setting, lengths, 11);
     const tokens = lengths.reduce((a, b) => a + b, 0);
@@ -342,7 +350,7 @@ describe.each(isas)('attention on %s', (isa) => {
         'attention_varlen',
         [q, join(cache.keys, 24), join(cache.values, 40), i32(borders)],
         out([tokens + 2, 4, 40]),
-        { scale: 0.2, causal },
+        { scale: 0.2, causal, bf16: kv === 'bf16' ? 1 : 0 },
       )[0]!;
       const all = found.data as Float32Array;
       expect([...all.subarray(0, 160), ...all.subarray((tokens + 1) * 160)].every((x) => x === 0)).toBe(true);

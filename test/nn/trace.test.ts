@@ -3,6 +3,7 @@ import {
   Linear,
   Module,
   RMSNorm,
+  VisionAttention,
   act,
   add,
   addMultimodal,
@@ -278,4 +279,15 @@ test('views', () => {
   });
   traceModel(Net, {});
   expect(shapes).toEqual(['3*N 8', 'N 2 12', 'N 4 2', 'N 5 6', 'N 24', '8*N 3']);
+});
+
+test('a model in bfloat16 has the keys and values of its encoders rounded', () => {
+  const attrs = (dtype?: 'float32' | 'bfloat16' | 'float16') =>
+    traceModel(
+      forwardOf([1, 'N', 1, 8], (x) => reshape(new VisionAttention(8).forward(x, x, x), [x.dim(1), 8])),
+      {},
+      dtype,
+    ).encoders[0]!.program!.ops.find(({ op }) => op === 'attention_varlen')!.attrs;
+  expect(attrs('bfloat16')).toMatchObject({ bf16: 1 });
+  for (const dtype of [undefined, 'float32', 'float16'] as const) expect(attrs(dtype)).not.toHaveProperty('bf16');
 });

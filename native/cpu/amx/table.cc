@@ -15,6 +15,8 @@ namespace amx {
 // What is declared below hides AVX-512's of the same name.
 using namespace avx512;
 
+extern const OpImpl attention_paged;
+extern const OpImpl attention_varlen;
 extern const OpImpl linear;
 
 extern const Backend backend;

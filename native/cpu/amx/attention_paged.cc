@@ -1,0 +1,2 @@
+// On tiles, as amx/attention.cc has them.
+#include "cpu/attention_paged.cc"
