@@ -11,7 +11,7 @@ namespace OCELLI_ISA_NS {
 // (row, head) pairs that share keys and values, at most, since packing a tile costs as much as some of them; and those
 // of them that are computed at once.
 #if defined(OCELLI_ISA_amx)
-constexpr int64_t kBlockRows = 256;
+constexpr int64_t kBlockRows = 512;
 constexpr int64_t kSubTile = 16;
 #else
 constexpr int64_t kBlockRows = 96;
@@ -72,11 +72,12 @@ inline const AttentionItem& item_of(const AttentionItem* items, int64_t count, i
 // Up to the next multiple.
 constexpr int64_t padded(int64_t width, int64_t to) { return (width + to - 1) / to * to; }
 
-// Pairs of a task at most, where an op has `pairs`: as many tasks as these per thread come out even enough, and below so
-// many pairs packing would weigh too much.
+// As many tasks as these per thread come out even enough; below so many pairs packing would weigh too much.
+constexpr int64_t kTasksPerThread = 3;
+constexpr int64_t kLeastRows = padded(24, kSubTile);
+
+// Pairs of a task at most, where an op has `pairs`.
 inline int64_t most_rows(int64_t pairs, int64_t threads) {
-  constexpr int64_t kTasksPerThread = 3;
-  constexpr int64_t kLeastRows = padded(24, kSubTile);
   if (threads == 1) return kBlockRows;
   const int64_t even = padded(pairs / (kTasksPerThread * threads), kSubTile);
   return even < kLeastRows ? kLeastRows : (even > kBlockRows ? kBlockRows : even);

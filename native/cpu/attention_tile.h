@@ -62,7 +62,7 @@ struct Wide {
   static Vec units(const Source* key, int64_t at, int64_t dk) {
     return dk - at >= kLanes ? D::load(key + at) : D::load(key + at, static_cast<int>(dk - at));
   }
-  // Rows [j, j + kLanes) of a tile's values, of which those from `begin` to `end` are there, into panels kTile rows high.
+  // Rows [j, j + kLanes) of a tile's values, where from `begin` to `end` they are there, into panels of kTile rows.
   static void values(const Source* const* rows, int64_t j, int64_t begin, int64_t end, int64_t dv, float* panels) {
     int64_t last = j + kLanes < end ? j + kLanes : end;
     for (j = j < begin ? begin : j; j < last; j++) {
@@ -237,6 +237,7 @@ struct Packed {
   const Work& work;
   State* state;   // [count]
   float* output;  // [count][padded dv]
+  size_t apart;   // bytes from one tile's state and output to those of the next; 0: tiles add up
   Place* next;    // the tile after the current one
 
   int64_t key_panel() const { return Mode::steps(shape.dk) * kStep * kNR; }
@@ -245,8 +246,8 @@ struct Packed {
   A* weights_of(int64_t i) const { return reinterpret_cast<A*>(work.weights) + i * kTile; }
   float* output_of(int64_t row) const { return output + row * padded(shape.dv, kNR); }
 
-  // Positions of the next tile that are asked for as kLanes keys or values are packed: most of them, since memory is what
-  // few rows wait for, and the rest beside arithmetic.
+  // Positions of the next tile that are asked for as kLanes keys or values are packed: most of them, since few rows leave
+  // little else to do, and the rest beside arithmetic.
   static constexpr int64_t kFetched = kLanes * 2 / 5;
   // Asks for `n` positions of the next tile.
   void fetch(int64_t n) const { next->fetch(n, shape.dk * sizeof(Source), shape.dv * sizeof(Source)); }
@@ -288,7 +289,6 @@ struct Packed {
   template <class Body>
   void each_tile(const AttentionTasks& tasks, int64_t task, int64_t first, int64_t last, const Body& body) {
     Range seen = range_of(rows, count);
-    for (int64_t r = 0; r < count; r++) state[r] = State();
     Place places[2];
     auto locate = [&](Place* place, int64_t tile) {
       int64_t origin = tile * kTile;
@@ -300,6 +300,13 @@ struct Packed {
     };
     locate(&places[0], first);
     for (int64_t tile = first; tile < last; tile++) {
+      if (tile > first) {
+        state = reinterpret_cast<State*>(reinterpret_cast<char*>(state) + apart);
+        output = reinterpret_cast<float*>(reinterpret_cast<char*>(output) + apart);
+      }
+      if (tile == first || apart > 0) {
+        for (int64_t r = 0; r < count; r++) state[r] = State();
+      }
       const Place& now = places[(tile - first) % 2];
       next = &places[(tile - first + 1) % 2];
       locate(next, tile + 1);
