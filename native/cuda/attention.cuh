@@ -1,6 +1,8 @@
 // Attention in the manner of FlashAttention-2 (Dao 2023, arXiv:2307.08691), for paged and varlen alike: scores never
 // leave the chip. K and V pass once per 16 or 64 rows: 4 bytes a key, dimension and row tile; 4 flops a key, dimension
-// and row.
+// and row. Of heads above 128 a warp has 64 + 64 sums a thread, as of heads of 128, and per part of 32 keys 24 KiB of
+// fragments from shared memory for 64 matrix instructions (128: 36 KiB for 128): what it pays for halves is that and
+// two barriers a part.
 #pragma once
 
 #include "cuda/attention.h"
@@ -85,14 +87,24 @@ __device__ inline float quad_sum(float value) {
   return value + __shfl_xor_sync(~0u, value, 2);
 }
 
-// Block (x: a tile of rows of some segment, y: KV head, z: tile of keys where a.splits > 0).
-template <int kFormat, class Tile>
+// (m, l) of slot `slot` of a row; its o is slot_of(...) * dim_v into a.partial.
+__device__ inline long long slot_of(const Attention& a, int row, int slot) {
+  return static_cast<long long>(row) * (1 + a.tiles) + slot;
+}
+__device__ inline float* state_of(const Attention& a, long long slot) {
+  return a.partial + slot_of(a, a.tokens * a.heads, 0) * a.dim_v + slot * 2;
+}
+
+// Block (x: a tile of rows of some segment, y: KV head, z: a share of its tiles of keys where kSplit).
+template <int kFormat, class Tile, bool kSplit>
 __device__ void attend(const Attention& a) {
-  constexpr int kRows = Tile::kRows, kThreads = Tile::kWarps * 32, kDim = Tile::kDim;
-  constexpr int kChunks = kDim / 8, kPartsN = kDim / 8;
+  constexpr int kRows = Tile::kRows, kThreads = Tile::kThreads, kDim = Tile::kDim, kKeys = Tile::kKeys;
+  constexpr int kHalves = Tile::kHalves, kOwnKeys = kKeys / kHalves;
+  constexpr int kChunks = kDim / 8, kPartsN = kDim / 8 / kHalves;  // parts of 8 columns, this warp's
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ int lows[kRows], highs[kRows];
-  const int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * 16;
+  __shared__ float halves[kHalves][kRows];
+  const int lane = threadIdx.x % 32, half = threadIdx.x / 32 % kHalves, warp_row = threadIdx.x / 32 / kHalves * 16;
   const int group = a.heads / a.kv_heads, kv_head = blockIdx.y;
 
   int tile = blockIdx.x, row0 = -1;
@@ -125,9 +137,12 @@ __device__ void attend(const Attention& a) {
   __syncthreads();
   int begin = INT_MAX, end = 0;
   for (int i = 0; i < kRows; i++) begin = min(begin, lows[i]), end = max(end, highs[i]);
-  if (a.splits > 0) {
-    begin = max(begin, static_cast<int>(blockIdx.z) * kTileKeys);
-    end = min(end, static_cast<int>(blockIdx.z + 1) * kTileKeys);
+  if constexpr (kSplit) {
+    const int first = max(begin / kTileKeys, a.first_tile);
+    const int last = min((end + kTileKeys - 1) / kTileKeys, a.first_tile + a.tiles);
+    const int share = (max(last - first, 0) + a.splits - 1) / a.splits;
+    const int mine = first + static_cast<int>(blockIdx.z) * share;
+    begin = max(begin, mine * kTileKeys), end = min(end, min(mine + share, last) * kTileKeys);
   }
   const int part0 = begin / kKeys, part_end = (end + kKeys - 1) / kKeys;  // none where end <= begin
 
@@ -152,6 +167,13 @@ __device__ void attend(const Attention& a) {
   const int hi[2] = {highs[warp_row + lane / 4], highs[warp_row + lane / 4 + 8]};
   float m[2] = {-INFINITY, -INFINITY}, l[2] = {}, o[kPartsN][4] = {};
   float tile_m[2] = {-INFINITY, -INFINITY}, tile_l[2] = {}, tile_o[kPartsN][4] = {};
+  // Of a value of both rows that the two warps of these rows have each a half of, the other half: a barrier.
+  [[maybe_unused]] const auto other_half = [&](const float(&own)[2], float(&other)[2]) {
+    if (lane % 4 == 0) halves[half][warp_row + lane / 4] = own[0], halves[half][warp_row + lane / 4 + 8] = own[1];
+    __syncthreads();
+    other[0] = halves[kHalves - 1 - half][warp_row + lane / 4];
+    other[1] = halves[kHalves - 1 - half][warp_row + lane / 4 + 8];
+  };
 
   if (part0 < part_end) fetch(part0);
   commit_copies();
@@ -163,16 +185,16 @@ __device__ void attend(const Attention& a) {
     __syncthreads();
     const uint32_t at_k = parts + part % 2 * 2 * Tile::kPartBytes, at_v = at_k + Tile::kPartBytes;
 
-    float scores[kKeys / 8][4] = {};
+    float scores[kOwnKeys / 8][4] = {};
 #pragma unroll
     for (int k = 0; k < kDim / 16; k++) {
       uint32_t q[4];
       load_matrices(q, query + k / 4 * kRows * 128 + swizzled(warp_row + lane % 16, k % 4 * 2 + lane / 16));
 #pragma unroll
-      for (int j = 0; j < kKeys / 16; j++) {
+      for (int j = 0; j < kOwnKeys / 16; j++) {
         uint32_t b[4];
-        load_matrices(
-            b, at_k + k / 4 * kKeys * 128 + swizzled(j * 16 + lane / 16 * 8 + lane % 8, k % 4 * 2 + lane / 8 % 2));
+        const int key = half * kOwnKeys + j * 16 + lane / 16 * 8 + lane % 8;
+        load_matrices(b, at_k + k / 4 * kKeys * 128 + swizzled(key, k % 4 * 2 + lane / 8 % 2));
         multiply<kFormat>(scores[2 * j], q, b[0], b[1]);
         multiply<kFormat>(scores[2 * j + 1], q, b[2], b[3]);
       }
@@ -180,18 +202,25 @@ __device__ void attend(const Attention& a) {
 
     float most[2] = {-INFINITY, -INFINITY};
 #pragma unroll
-    for (int j = 0; j < kKeys / 8; j++) {
+    for (int j = 0; j < kOwnKeys / 8; j++) {
 #pragma unroll
       for (int i = 0; i < 4; i++) {
-        const int position = part * kKeys + j * 8 + lane % 4 * 2 + i % 2;
+        const int position = part * kKeys + half * kOwnKeys + j * 8 + lane % 4 * 2 + i % 2;
         scores[j][i] = position >= lo[i / 2] && position < hi[i / 2] ? score_of(a, scores[j][i]) : -INFINITY;
         most[i / 2] = fmaxf(most[i / 2], scores[j][i]);
       }
     }
     float safe[2];
 #pragma unroll
+    for (int r = 0; r < 2; r++) most[r] = quad_max(most[r]);
+    if constexpr (kHalves > 1) {
+      float other[2];
+      other_half(most, other);
+      most[0] = fmaxf(most[0], other[0]), most[1] = fmaxf(most[1], other[1]);
+    }
+#pragma unroll
     for (int r = 0; r < 2; r++) {
-      most[r] = fmaxf(tile_m[r], quad_max(most[r]));
+      most[r] = fmaxf(tile_m[r], most[r]);
       safe[r] = finite(most[r]);
       const float factor = exp2f(tile_m[r] - safe[r]);
       tile_m[r] = most[r];
@@ -200,71 +229,94 @@ __device__ void attend(const Attention& a) {
       for (int n = 0; n < kPartsN; n++) tile_o[n][2 * r] *= factor, tile_o[n][2 * r + 1] *= factor;
     }
 #pragma unroll
-    for (int j = 0; j < kKeys / 8; j++) {
+    for (int j = 0; j < kOwnKeys / 8; j++) {
 #pragma unroll
       for (int i = 0; i < 4; i++) {
         scores[j][i] = exp2f(scores[j][i] - safe[i / 2]);
         tile_l[i / 2] += scores[j][i];
       }
     }
+    if constexpr (kHalves > 1) {
+      // Nobody reads this part's keys any more: other_half had a barrier.
+#pragma unroll
+      for (int j = 0; j < kOwnKeys / 8; j++) {
+#pragma unroll
+        for (int r = 0; r < 2; r++)
+          store_word(at_k + swizzled(warp_row + lane / 4 + 8 * r, half * kOwnKeys / 8 + j) + lane % 4 * 4,
+                     pack(kFormat, scores[j][2 * r], scores[j][2 * r + 1]));
+      }
+      __syncthreads();
+    }
 #pragma unroll
     for (int j = 0; j < kKeys / 16; j++) {
-      const uint32_t p[4] = {pack(kFormat, scores[2 * j][0], scores[2 * j][1]),
-                             pack(kFormat, scores[2 * j][2], scores[2 * j][3]),
-                             pack(kFormat, scores[2 * j + 1][0], scores[2 * j + 1][1]),
-                             pack(kFormat, scores[2 * j + 1][2], scores[2 * j + 1][3])};
+      uint32_t p[4];
+      if constexpr (kHalves > 1) {
+        load_matrices(p, at_k + swizzled(warp_row + lane % 16, j * 2 + lane / 16));
+      } else {
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+          p[i] = pack(kFormat, scores[2 * j + i / 2][i % 2 * 2], scores[2 * j + i / 2][i % 2 * 2 + 1]);
+      }
 #pragma unroll
       for (int n = 0; n < kPartsN / 2; n++) {
         uint32_t b[4];
-        load_transposed(b, at_v + n / 4 * kKeys * 128 + swizzled(j * 16 + lane % 16, n % 4 * 2 + lane / 16));
+        const int pair = half * (kPartsN / 2) + n;
+        load_transposed(b, at_v + pair / 4 * kKeys * 128 + swizzled(j * 16 + lane % 16, pair % 4 * 2 + lane / 16));
         multiply<kFormat>(tile_o[2 * n], p, b[0], b[1]);
         multiply<kFormat>(tile_o[2 * n + 1], p, b[2], b[3]);
       }
     }
 
     constexpr int kPartsOfTile = kTileKeys / kKeys;
-    if (a.splits == 0 && (part % kPartsOfTile == kPartsOfTile - 1 || part + 1 == part_end)) {
+    if (part % kPartsOfTile != kPartsOfTile - 1 && part + 1 < part_end) continue;
+    tile_l[0] = quad_sum(tile_l[0]), tile_l[1] = quad_sum(tile_l[1]);
+    if constexpr (kHalves > 1) {
+      float other[2];
+      other_half(tile_l, other);
+      tile_l[0] += other[0], tile_l[1] += other[1];
+    }
 #pragma unroll
-      for (int r = 0; r < 2; r++) {
-        const Merge factors = merge(&m[r], &l[r], tile_m[r], quad_sum(tile_l[r]));
+    for (int r = 0; r < 2; r++) {
+      if constexpr (kSplit) {
+        const int row = row0 + warp_row + lane / 4 + 8 * r;
+        if (row < rows) {
+          const int flat = (segment.first + row / group) * a.heads + kv_head * group + row % group;
+          const long long slot = slot_of(a, flat, 1 + part / kPartsOfTile - a.first_tile);
+          if (half == 0 && lane % 4 == 0) state_of(a, slot)[0] = tile_m[r], state_of(a, slot)[1] = tile_l[r];
+          const int column = half * kPartsN * 8 + lane % 4 * 2;
+          float* const to = a.partial + slot * a.dim_v + column;
+#pragma unroll
+          for (int n = 0; n < kPartsN; n++) {
+            if (column + n * 8 < a.dim_v)
+              *reinterpret_cast<float2*>(to + n * 8) = make_float2(tile_o[n][2 * r], tile_o[n][2 * r + 1]);
+          }
+        }
+      } else {
+        const Merge factors = merge(&m[r], &l[r], tile_m[r], tile_l[r]);
 #pragma unroll
         for (int n = 0; n < kPartsN; n++) {
 #pragma unroll
-          for (int i = 2 * r; i < 2 * r + 2; i++) o[n][i] = merged(factors, o[n][i], tile_o[n][i]), tile_o[n][i] = 0;
+          for (int i = 2 * r; i < 2 * r + 2; i++) o[n][i] = merged(factors, o[n][i], tile_o[n][i]);
         }
-        tile_m[r] = -INFINITY, tile_l[r] = 0;
       }
+      tile_m[r] = -INFINITY, tile_l[r] = 0;
+#pragma unroll
+      for (int n = 0; n < kPartsN; n++) tile_o[n][2 * r] = tile_o[n][2 * r + 1] = 0;
     }
   }
   wait_copies<0>();
-
-  // Both forms leave pairs of neighbours: 4 lanes write 32 bytes of a row of f32, a sector.
+  if constexpr (!kSplit) {
+    // Pairs of neighbours: 4 lanes write 32 bytes of a row of f32, a sector.
 #pragma unroll
-  for (int r = 0; r < 2; r++) {
-    const int row = row0 + warp_row + lane / 4 + 8 * r;
-    const float sum = quad_sum(tile_l[r]);
-    if (row >= rows) continue;
-    const int flat = (segment.first + row / group) * a.heads + kv_head * group + row % group;
-    if (a.splits > 0) {
-      if (part0 >= part_end) continue;
-      const long long slot = static_cast<long long>(flat) * a.splits + blockIdx.z;
-      float* states = a.partial + static_cast<long long>(a.tokens) * a.heads * a.splits * a.dim_v + slot * 2;
-      if (lane % 4 == 0) states[0] = tile_m[r], states[1] = sum;
+    for (int r = 0; r < 2; r++) {
+      const int row = row0 + warp_row + lane / 4 + 8 * r;
+      if (row >= rows) continue;
+      const long long to = offset_of(a.out, (segment.first + row / group) * a.heads + kv_head * group + row % group);
 #pragma unroll
       for (int n = 0; n < kPartsN; n++) {
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-          const int column = n * 8 + lane % 4 * 2 + i;
-          if (column < a.dim_v) a.partial[slot * a.dim_v + column] = tile_o[n][2 * r + i];
-        }
-      }
-    } else {
-      const long long to = offset_of(a.out, flat);
-#pragma unroll
-      for (int n = 0; n < kPartsN; n++) {
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-          const int column = n * 8 + lane % 4 * 2 + i;
+          const int column = (half * kPartsN + n) * 8 + lane % 4 * 2 + i;
           if (column < a.dim_v) write(a.out, to + column, divided(o[n][2 * r + i], l[r]));
         }
       }
@@ -272,9 +324,10 @@ __device__ void attend(const Attention& a) {
   }
 }
 
-// The tiles of one row, in order. Block: (x: token, y: head), a thread a column.
+// A round's tiles of one row, in order, after those of the rounds before. Block: (x: token, y: head), a thread a
+// column.
 __device__ inline void merge_tiles(const Attention& a) {
-  const int token = blockIdx.x, head = blockIdx.y;
+  const int token = blockIdx.x, head = blockIdx.y, column = min(static_cast<int>(threadIdx.x), a.dim_v - 1);
   Segment segment;
   for (int i = 0; i < a.segments; i++) {
     segment = segment_at(a, i);
@@ -282,16 +335,35 @@ __device__ inline void merge_tiles(const Attention& a) {
   }
   const Range range = range_of(a, segment, token - segment.first);
   const int flat = token * a.heads + head;
-  const float* states = a.partial + static_cast<long long>(a.tokens) * a.heads * a.splits * a.dim_v;
-  for (int column = threadIdx.x; column < a.dim_v; column += blockDim.x) {
-    float m = -INFINITY, l = 0, o = 0;
-    for (int tile = range.lo / kTileKeys; tile * kTileKeys < range.hi; tile++) {
-      const long long slot = static_cast<long long>(flat) * a.splits + tile;
-      const Merge factors = merge(&m, &l, states[slot * 2], states[slot * 2 + 1]);
-      o = merged(factors, o, a.partial[slot * a.dim_v + column]);
+  const int first = max(range.lo / kTileKeys, a.first_tile);
+  const int last = min((range.hi + kTileKeys - 1) / kTileKeys, a.first_tile + a.tiles);
+  float* const state = state_of(a, slot_of(a, flat, 0));
+  float* const sums = a.partial + slot_of(a, flat, 0) * a.dim_v + column;
+  float m = -INFINITY, l = 0, o = 0;
+  if (a.first_tile > 0) m = state[0], l = state[1], o = sums[0];
+  for (int tile = first; tile < last; tile += kMergeBatch) {
+    float2 states[kMergeBatch];
+    float parts[kMergeBatch];
+#pragma unroll
+    for (int i = 0; i < kMergeBatch; i++) {
+      const long long slot = slot_of(a, flat, 1 + min(tile + i, last - 1) - a.first_tile);
+      states[i] = *reinterpret_cast<const float2*>(state_of(a, slot));
+      parts[i] = a.partial[slot * a.dim_v + column];
     }
-    write(a.out, offset_of(a.out, flat) + column, divided(o, l));
+#pragma unroll
+    for (int i = 0; i < kMergeBatch; i++) {
+      if (tile + i >= last) break;
+      const Merge factors = merge(&m, &l, states[i].x, states[i].y);
+      o = merged(factors, o, parts[i]);
+    }
   }
+  if (a.last_round) {
+    if (threadIdx.x < a.dim_v) write(a.out, offset_of(a.out, flat) + column, divided(o, l));
+    return;
+  }
+  __syncthreads();  // all have read the state
+  if (threadIdx.x == 0) state[0] = m, state[1] = l;
+  if (threadIdx.x < a.dim_v) sums[0] = o;
 }
 
 // Attention in f32, for caches of f32 and heads that tensor cores have no instance for. Block: (x: token, y: head); a

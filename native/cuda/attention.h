@@ -23,10 +23,15 @@ struct Attention {
   int window, causal;
   float scale, softcap;
   float capped_scale;  // scale / softcap, where there is one
-  // Tiles side by side: o [tokens * heads, splits, dim_v], then m and l [tokens * heads, splits, 2].
+  // Tiles side by side: each row's tiles from `first_tile` on are spread over `splits` blocks (0: none are). Of every
+  // row, what came of the tiles before and of at most `tiles` more: o [tokens * heads, 1 + tiles, dim_v], then m and l
+  // [tokens * heads, 1 + tiles, 2].
   float* partial;
-  int splits;
+  int splits, tiles, first_tile, last_round;
 };
+
+// Throws ERR_SHAPE for a head that no kernel has room for; `widest` of its dimensions.
+void check_head(const char* path, int widest);
 
 }  // namespace cuda
 }  // namespace ocelli

@@ -6,16 +6,20 @@
 namespace ocelli {
 namespace cuda {
 
-#define OCELLI_ATTENTION(name, format, dim, warps)                                                     \
-  extern "C" __global__ void __launch_bounds__(warps * 32) name(const __grid_constant__ Attention a) { \
-    attend<format, AttentionTile<dim, warps>>(a);                                                      \
+#define OCELLI_ATTENTION(name, Tile, split)                                                              \
+  extern "C" __global__ void __launch_bounds__(Tile::kThreads) name(const __grid_constant__ Attention a) { \
+    attend<kBF16, Tile, split>(a);                                                                         \
   }
-OCELLI_ATTENTION(attention_bf16_64_decode, kBF16, 64, kDecodeWarps)
-OCELLI_ATTENTION(attention_bf16_64_prefill, kBF16, 64, kPrefillWarps)
-OCELLI_ATTENTION(attention_bf16_128_decode, kBF16, 128, kDecodeWarps)
-OCELLI_ATTENTION(attention_bf16_128_prefill, kBF16, 128, kPrefillWarps)
+#define OCELLI_ATTENTIONS(dim)                                                              \
+  OCELLI_ATTENTION(attention_bf16_##dim##_decode, DecodeAttention<dim>, false)              \
+  OCELLI_ATTENTION(attention_bf16_##dim##_decode_split, DecodeAttention<dim>, true)         \
+  OCELLI_ATTENTION(attention_bf16_##dim##_prefill, PrefillAttention<dim>, false)            \
+  OCELLI_ATTENTION(attention_bf16_##dim##_prefill_split, PrefillAttention<dim>, true)
+OCELLI_ATTENTIONS(64)
+OCELLI_ATTENTIONS(128)
+OCELLI_ATTENTIONS(256)
 
-extern "C" __global__ void __launch_bounds__(128) attention_merge(const __grid_constant__ Attention a) {
+extern "C" __global__ void __launch_bounds__(kPlainDim) attention_merge(const __grid_constant__ Attention a) {
   merge_tiles(a);
 }
 extern "C" __global__ void __launch_bounds__(kPlainKeys, 1) attention_plain(const __grid_constant__ Attention a) {
@@ -25,23 +29,35 @@ extern "C" __global__ void __launch_bounds__(kPlainKeys, 1) attention_plain(cons
 }  // namespace cuda
 }  // namespace ocelli
 #else
+#include <algorithm>
+
 #include "cuda/attention.h"
 #include "cuda/launch.h"
 
 namespace ocelli {
 namespace cuda {
 
-// Tiles of the longest sequence that the block table has room for, where tiles go to blocks of their own; else 0.
-static int splits_of(const OpCall& call) {
-  if (call.step == nullptr) return 0;  // while memory is planned
-  const StepContext& step = *call.step;
-  if (step.kv->dtype == DType::kF32 || call.in[0].shape[0] > kSplitTokens) return 0;
-  return static_cast<int>((int64_t{step.max_blocks} * step.kv->block_size + kTileKeys - 1) / kTileKeys);
+// Tiles of the longest sequence that the block table has room for.
+static int64_t tiles_of(const StepContext& step) {
+  return (int64_t{step.max_blocks} * step.kv->block_size + kTileKeys - 1) / kTileKeys;
 }
 
+// How many tiles of each row a round has room for; 0: too few to be worth it.
+static int64_t tiles_of_round(int64_t rows, int64_t tiles) {
+  const int64_t room = std::min(kSplitSlots / std::max<int64_t>(rows, 1) - 1, tiles);
+  return room * kSplitRounds < tiles ? 0 : room;
+}
+
+// A function of shapes and of the block table's room, which is always the same. While memory is planned that is not
+// known: the most that it can be.
 static size_t scratch(const OpCall& call) {
-  return static_cast<size_t>(call.in[0].shape[0] * call.in[0].shape[1] * splits_of(call) * (call.out[0].shape[2] + 2) *
-                             4);
+  const int64_t rows = call.in[0].shape[0] * call.in[0].shape[1];
+  int64_t slots = kSplitSlots;
+  if (call.step != nullptr) {
+    const int64_t tiles = call.step->kv->dtype == DType::kBF16 ? tiles_of_round(rows, tiles_of(*call.step)) : 0;
+    slots = tiles > 0 ? rows * (1 + tiles) : 0;
+  }
+  return static_cast<size_t>(slots * (call.out[0].shape[2] + 2) * 4);
 }
 
 static void run_attention_paged(const OpCall& call) {
@@ -73,28 +89,34 @@ static void run_attention_paged(const OpCall& call) {
   const uint32_t tokens = static_cast<uint32_t>(a.tokens), heads = static_cast<uint32_t>(a.heads);
   if (tokens == 0) return;
   const int widest = a.dim_k > a.dim_v ? a.dim_k : a.dim_v;
-  if (kv.dtype != DType::kBF16 || widest > 128 || a.dim_k % 8 != 0 || a.dim_v % 8 != 0)
+  check_head(call.path, widest);
+  if (kv.dtype != DType::kBF16 || a.dim_k % 8 != 0 || a.dim_v % 8 != 0)
     return launch("attention_paged", "attention_plain", {tokens, heads}, {kPlainKeys}, 0, a);
-  a.splits = splits_of(call);
   a.partial = static_cast<float*>(call.scratch);
-  const auto run = [&](const char* name, auto tile) {
+  const uint32_t group = heads / static_cast<uint32_t>(a.kv_heads);
+  const int tiles = static_cast<int>(tiles_of(step));
+  // Where a sequence has a row or a few, a tile of 64 would be padding.
+  const bool few = int64_t{tokens} * group <= DecodeAttention<64>::kRows * int64_t{a.segments};
+  const auto run = [&](auto tile) {
     using Tile = decltype(tile);
+    const std::string name = "attention_bf16_" + std::to_string(Tile::kDim) + (few ? "_decode" : "_prefill");
     // As many row tiles as there can be: each sequence may leave one unfilled.
-    const uint32_t tiles =
-        tokens * (heads / static_cast<uint32_t>(a.kv_heads)) / Tile::kRows + static_cast<uint32_t>(a.segments);
-    launch("attention_paged", name,
-           {tiles, static_cast<uint32_t>(a.kv_heads), a.splits > 0 ? static_cast<uint32_t>(a.splits) : 1},
-           {Tile::kWarps * 32}, Tile::kSharedBytes, a);
+    Extent grid{tokens * group / Tile::kRows + static_cast<uint32_t>(a.segments), static_cast<uint32_t>(a.kv_heads)};
+    a.tiles = static_cast<int>(tiles_of_round(int64_t{tokens} * heads, tiles));
+    a.splits = std::min(kFillBlocks / static_cast<int>(std::max(grid.x * grid.y, 1u)), a.tiles);
+    if (a.splits < 2)
+      return launch("attention_paged", name.c_str(), grid, {Tile::kThreads}, Tile::kSharedBytes, a);
+    grid.z = static_cast<uint32_t>(a.splits);
+    const uint32_t columns = static_cast<uint32_t>(a.dim_v + 31) / 32 * 32;
+    for (; a.first_tile < tiles; a.first_tile += a.tiles) {
+      a.last_round = a.first_tile + a.tiles >= tiles ? 1 : 0;
+      launch("attention_paged", (name + "_split").c_str(), grid, {Tile::kThreads}, Tile::kSharedBytes, a);
+      launch("attention_paged", "attention_merge", {tokens, heads}, {columns}, 0, a);
+    }
   };
-  const bool small = widest <= 64;
-  if (a.splits > 0) {
-    small ? run("attention_bf16_64_decode", AttentionTile<64, kDecodeWarps>{})
-          : run("attention_bf16_128_decode", AttentionTile<128, kDecodeWarps>{});
-    launch("attention_paged", "attention_merge", {tokens, heads}, {128}, 0, a);
-  } else {
-    small ? run("attention_bf16_64_prefill", AttentionTile<64, kPrefillWarps>{})
-          : run("attention_bf16_128_prefill", AttentionTile<128, kPrefillWarps>{});
-  }
+  if (widest <= 64) return few ? run(DecodeAttention<64>{}) : run(PrefillAttention<64>{});
+  if (widest <= 128) return few ? run(DecodeAttention<128>{}) : run(PrefillAttention<128>{});
+  few ? run(DecodeAttention<256>{}) : run(PrefillAttention<256>{});
 }
 
 extern const OpImpl attention_paged;

@@ -6,14 +6,17 @@
 namespace ocelli {
 namespace cuda {
 
-#define OCELLI_ATTENTION(name, format, dim)                                                                    \
-  extern "C" __global__ void __launch_bounds__(kPrefillWarps * 32) name(const __grid_constant__ Attention a) { \
-    attend<format, AttentionTile<dim, kPrefillWarps>>(a);                                                      \
+#define OCELLI_ATTENTION(name, format, dim)                                                                  \
+  extern "C" __global__ void __launch_bounds__(PrefillAttention<dim>::kThreads)                              \
+      name(const __grid_constant__ Attention a) {                                                            \
+    attend<format, PrefillAttention<dim>, false>(a);                                                         \
   }
 OCELLI_ATTENTION(attention_bf16_64, kBF16, 64)
 OCELLI_ATTENTION(attention_bf16_128, kBF16, 128)
+OCELLI_ATTENTION(attention_bf16_256, kBF16, 256)
 OCELLI_ATTENTION(attention_f16_64, kF16, 64)
 OCELLI_ATTENTION(attention_f16_128, kF16, 128)
+OCELLI_ATTENTION(attention_f16_256, kF16, 256)
 
 extern "C" __global__ void __launch_bounds__(kPlainKeys, 1) attention_plain(const __grid_constant__ Attention a) {
   attend_plain(a);
@@ -70,24 +73,26 @@ static void run_attention_varlen(const OpCall& call) {
   const uint32_t tokens = static_cast<uint32_t>(a.tokens), heads = static_cast<uint32_t>(a.heads);
   if (tokens == 0) return;
   const int widest = a.dim_k > a.dim_v ? a.dim_k : a.dim_v;
+  check_head(call.path, widest);
   bool whole_chunks = a.dim_k % 8 == 0 && a.dim_v % 8 == 0;
   for (const Tensor* tensor : {&k, &v}) {
     whole_chunks = whole_chunks && reinterpret_cast<uintptr_t>(tensor->data) % 16 == 0 &&
                    tensor->stride[last - 2] % 8 == 0 &&
                    (tensor->stride[last - 1] % 8 == 0 || tensor->shape[last - 1] == 1);
   }
-  if (a.format == kF32 || widest > 128 || !whole_chunks || a.segments == 0)
+  if (a.format == kF32 || !whole_chunks || a.segments == 0)
     return launch("attention_varlen", "attention_plain", {tokens, heads}, {kPlainKeys}, 0, a);
   const auto run = [&](const char* bf16, const char* f16, auto tile) {
     using Tile = decltype(tile);
     const uint32_t tiles =
         tokens * (heads / static_cast<uint32_t>(a.kv_heads)) / Tile::kRows + static_cast<uint32_t>(a.segments);
     launch("attention_varlen", a.format == kBF16 ? bf16 : f16, {tiles, static_cast<uint32_t>(a.kv_heads)},
-           {Tile::kWarps * 32}, Tile::kSharedBytes, a);
+           {Tile::kThreads}, Tile::kSharedBytes, a);
   };
   if (bordered) launch("attention_varlen", "attention_outside", {tokens}, {128}, 0, a);
-  if (widest <= 64) return run("attention_bf16_64", "attention_f16_64", AttentionTile<64, kPrefillWarps>{});
-  run("attention_bf16_128", "attention_f16_128", AttentionTile<128, kPrefillWarps>{});
+  if (widest <= 64) return run("attention_bf16_64", "attention_f16_64", PrefillAttention<64>{});
+  if (widest <= 128) return run("attention_bf16_128", "attention_f16_128", PrefillAttention<128>{});
+  run("attention_bf16_256", "attention_f16_256", PrefillAttention<256>{});
 }
 
 extern const OpImpl attention_varlen;

@@ -41,6 +41,9 @@ __device__ inline void load_transposed(uint32_t (&to)[4], uint32_t address) {
                : "memory");
 }
 
+__device__ inline void store_word(uint32_t to, uint32_t word) {
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(to), "r"(word) : "memory");
+}
 // Two values at once: written out, because the compiler takes some such stores apart, and then banks conflict.
 __device__ inline void store_pair(uint32_t to, float first, float second) {
   asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(first), "f"(second) : "memory");

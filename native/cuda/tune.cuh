@@ -51,22 +51,36 @@ constexpr int kPlainTile = 64;
 constexpr int kPlainSlice = 16;
 constexpr int kPlainThreads = 256;
 
-// Attention on tensor cores: a warp has 16 rows (query tokens x heads of one KV head); keys come in parts of kKeys, two
-// parts of K and V on their way. (m, l, o) begin anew with each tile of kKvTile (core/step.h) positions and are merged
-// in tile order, in registers or, where few rows leave the GPU idle, by a kernel over tiles that blocks computed side
-// by side: the same arithmetic, the same bits.
-constexpr int kKeys = 64;
+// Attention on tensor cores: 16 rows (query tokens x heads of one KV head) are a warp's, or of heads above 128 two
+// warps', each with half of the scores and half of the columns: a warp would lack registers. Keys come in parts of
+// kKeys, two parts of K and V on their way. (m, l, o) begin anew with each tile of kKvTile (core/step.h) positions and
+// are merged in tile order, in registers or, where few rows leave the GPU idle, by a kernel over tiles that blocks
+// computed side by side: the same arithmetic, the same bits.
 constexpr int kTileKeys = 256;
-constexpr int kPrefillWarps = 4;
-constexpr int kDecodeWarps = 1;
-constexpr int kSplitTokens = 32;  // up to so many query tokens a step, tiles go to blocks of their own
-template <int dim, int warps>
+template <int dim, int row_warps>
 struct AttentionTile {
-  static constexpr int kDim = dim, kWarps = warps, kRows = 16 * warps;
+  static constexpr int kDim = dim, kRows = 16 * row_warps;
+  static constexpr int kHalves = dim > 128 ? 2 : 1;
+  static constexpr int kKeys = dim > 128 ? 32 : 64;
+  static constexpr int kThreads = row_warps * kHalves * 32;
   static constexpr int kQueryBytes = kRows * dim * 2;
   static constexpr int kPartBytes = kKeys * dim * 2;                 // of K or of V
-  static constexpr int kSharedBytes = kQueryBytes + 4 * kPartBytes;  // 80 KiB for 64 rows of 128
+  static constexpr int kSharedBytes = kQueryBytes + 4 * kPartBytes;  // 80 KiB for 64 rows of 128, 96 for 64 of 256
+  static_assert(kHalves == 1 || kRows * 128 <= kPartBytes, "weights of a part lie where its keys were");
 };
+template <int dim>
+using DecodeAttention = AttentionTile<dim, 1>;
+template <int dim>
+using PrefillAttention = AttentionTile<dim, 4>;
+
+// Below half of kFillBlocks blocks, tiles are spread over as many as that makes. What they leave for the merge has
+// kSplitSlots places, of a row, a head and a tile each: longer sequences take several rounds, at most kSplitRounds of
+// the longest, since a round costs two launches even where it has nothing to do.
+constexpr int kFillBlocks = 264;  // two per multiprocessor of an H100
+constexpr int kSplitSlots = 65536;
+constexpr int kSplitRounds = 4;
+constexpr int kMergeBatch = 8;  // tiles that are on their way while merging
+
 constexpr int kPlainKeys = 128;  // attention in f32: a block a row, a thread a key
 constexpr int kPlainDim = 256;   // the largest head
 

@@ -27,6 +27,7 @@ struct Setting {
   int run = 0;  // the last so many rows of each sequence see each other, as a picture's do
   int block_size = 16;
   uint32_t seed = 1;
+  int least_blocks = 0;  // of the block table's room
 };
 
 // Values of unit size: scores of a few units.
@@ -43,7 +44,7 @@ struct Step {
   std::vector<int32_t> cu_rows = {0}, context, table, slot, hi;
   int max_blocks = 0, blocks = 0, rows = 0;
 
-  explicit Step(const Setting& s) {
+  explicit Step(const Setting& s) : max_blocks(s.least_blocks) {
     for (const Sequence& sequence : s.sequences)
       max_blocks = std::max(max_blocks, (sequence.context + s.block_size - 1) / s.block_size + 1);
     int next = 0;
@@ -68,6 +69,8 @@ struct Cache {
 };
 
 double element(const void* data, DType dtype, size_t at) { return read_element(data, dtype, static_cast<int64_t>(at)); }
+
+uint64_t last_mma = 0;  // of the last call
 
 std::vector<float> paged(const Setting& s, const std::vector<float>& q_values) {
   const Step step(s);
@@ -156,6 +159,7 @@ std::vector<float> paged(const Setting& s, const std::vector<float>& q_values) {
   cuda::attention_paged.run(call);
   std::vector<uint8_t> bytes(out.count() * size_of(s.dtype));
   bench.arena.read(bytes.data(), to, bytes.size());
+  last_mma = bench.counters.mma;
   expect(bench.counters.bank_conflicts() == 0 || s.dtype == DType::kF32,
          s.what + ": no bank conflicts\n" + bench.waste);
 
@@ -210,18 +214,88 @@ void pages() {
   paged({"no rows in one sequence", {{0, 5}, {3, 9}, {0, 0}}, 2, 2, 64, 64});
   paged({"f32", {{1, 300}, {20, 150}}, 4, 2, 64, 64, DType::kF32});
   paged({"f32, head of 256, window, softcap", {{2, 140}}, 2, 1, 256, 256, DType::kF32, 50, 4.0});
-  paged({"bf16, head of 256", {{2, 140}}, 2, 1, 256, 256});
+  paged({"bf16, head of 20, which tensor cores take no part of", {{2, 140}}, 2, 1, 20, 20});
+  paged({"decode, head of 256, part and tile borders",
+         {{1, 1}, {1, 31}, {1, 32}, {1, 33}, {1, 255}, {1, 257}, {1, 520}},
+         4,
+         2,
+         256,
+         256});
+  paged({"prefill, head of 256", {{70, 70}, {1, 1}, {20, 300}}, 2, 1, 256, 256});
+  paged({"head of 256, window, softcap", {{30, 330}}, 2, 1, 256, 256, DType::kBF16, 100, 5.0});
+  paged({"head of 256, a picture's rows see each other", {{40, 90}}, 2, 1, 256, 256, DType::kBF16, 30, 0, 20});
+  paged({"keys of 192, values of 128", {{3, 70}, {20, 40}}, 2, 2, 192, 128});
+  paged({"two tiles a block", {{1, 1500}, {1, 700}}, 33, 33, 16, 16});
+}
+
+// A round has room for 127 tiles of these rows: the last rows' windows begin in one and end in the next, the first
+// ones' are in the second alone.
+void rounds() {
+  Setting setting{"several rounds", {{64, 127 * kKvTile + 90}}, 8, 1, 16, 16, DType::kBF16, 100};
+  setting.least_blocks = 400 * kKvTile / setting.block_size;
+  const std::vector<float> all = paged(setting);
+  setting.what = "the last row in one round";
+  setting.sequences[0].rows = 1;
+  const std::vector<float> alone = paged(setting);
+  expect(std::equal(alone.rbegin(), alone.rend(), all.rbegin()), "attention: rounds change no bit");
+}
+
+// What is planned for, when neither rows nor the block table are known, holds whatever comes.
+void planned() {
+  Attrs attrs;
+  OpCall call;
+  call.attrs = &attrs;
+  call.inputs = call.outputs = 1;
+  KvCache kv{DType::kBF16, 16, 1, 1, 2, 64, 64, nullptr};
+  StepContext step;
+  step.kv = &kv;
+  for (int64_t rows : {1, 3, 32, 100, 2048}) {
+    for (int64_t heads : {2, 8, 64}) {
+      Both q{{rows, heads, 64}, DType::kF32, {}, {}, {}, 0, 0};
+      Tensor tensor = view(q, nullptr, DType::kF32);
+      call.in = call.out = &tensor;
+      call.step = nullptr;
+      const size_t planned = cuda::attention_paged.scratch(call);
+      call.step = &step;
+      for (int32_t blocks : {1, 17, 2048, 8192, 65536}) {
+        step.max_blocks = blocks;
+        const size_t needed = cuda::attention_paged.scratch(call);
+        expect(needed <= planned, "attention: " + std::to_string(needed) + " bytes for " + std::to_string(rows) +
+                                      " rows where " + std::to_string(planned) + " were planned");
+      }
+    }
+  }
+}
+
+// Matrix instructions: as many as the tiles need, of 64 rows x 64 (32) keys, twice.
+void facts() {
+  if (!driver_library().empty()) return;  // a GPU does not say
+  for (int dim : {64, 128, 256}) {
+    Setting setting{"facts, head of " + std::to_string(dim), {{64, 256}}, 1, 1, dim, dim};
+    const uint64_t needed = 4 * (256 / 8) * static_cast<uint64_t>(dim / 16) * 2;
+    paged(setting);
+    expect(last_mma == needed, setting.what + ": " + std::to_string(last_mma) + " mma for " + std::to_string(needed));
+  }
 }
 
 void same_bits() {
-  for (int window : {0, 200}) {
-    Setting many{"the last of 40 rows", {{40, 600}}, 4, 2, 64, 64, DType::kBF16, window};
-    Setting one{"the last row alone", {{1, 600}}, 4, 2, 64, 64, DType::kBF16, window};
-    Setting other{"the last row, after another sequence", {{1, 600}, {3, 30}}, 4, 2, 64, 64, DType::kBF16, window};
-    const std::vector<float> all = paged(many), alone = paged(one), beside = paged(other);
-    const std::vector<float> last(all.end() - 4 * 64, all.end());
-    expect(last == alone, "attention: a row alone has the bits it has among others");
-    expect(std::equal(alone.begin(), alone.end(), beside.begin()), "attention: another sequence changes no bit");
+  for (int dim : {64, 256}) {
+    for (int window : {0, 200}) {
+      Setting many{"the last of 40 rows", {{40, 600}}, 4, 2, dim, dim, DType::kBF16, window};
+      Setting one{"the last row alone", {{1, 600}}, 4, 2, dim, dim, DType::kBF16, window};
+      Setting other{"the last row, after another sequence", {{1, 600}, {3, 30}}, 4, 2, dim, dim, DType::kBF16, window};
+      const std::vector<float> all = paged(many), alone = paged(one), beside = paged(other);
+      const std::vector<float> last(all.end() - 4 * dim, all.end());
+      expect(last == alone, "attention: a row alone has the bits it has among others");
+      expect(std::equal(alone.begin(), alone.end(), beside.begin()), "attention: another sequence changes no bit");
+    }
+  }
+  // 67 blocks are split, 134 are not; the window ends in the tile before.
+  for (int dim : {16, 256}) {
+    Setting one{"67 heads", {{1, 300}}, 67, 67, dim, dim, DType::kBF16, 60};
+    Setting other{"67 heads, two sequences", {{1, 300}, {1, 3}}, 67, 67, dim, dim, DType::kBF16, 60};
+    const std::vector<float> alone = paged(one), beside = paged(other);
+    expect(std::equal(alone.begin(), alone.end(), beside.begin()), "attention: tiles side by side change no bit");
   }
 }
 
@@ -233,7 +307,8 @@ void segments() {
     bool causal;
   } kCases[] = {{{0, 1, 64, 129, 400}, 2, 2, 64, DType::kBF16, false}, {{0, 70}, 4, 2, 64, DType::kBF16, true},
                 {{2, 40, 40, 63}, 2, 1, 72, DType::kBF16, false},      {{0, 130}, 2, 2, 128, DType::kF16, false},
-                {{0, 33, 70}, 2, 2, 80, DType::kF32, false},           {{1, 9}, 1, 1, 20, DType::kBF16, true}};
+                {{0, 33, 70}, 2, 2, 80, DType::kF32, false},           {{1, 9}, 1, 1, 20, DType::kBF16, true},
+                {{0, 33, 110}, 2, 1, 256, DType::kBF16, true},         {{0, 65}, 2, 2, 160, DType::kF16, false}};
   for (const auto& c : kCases) {
     const int64_t tokens = c.borders.back() + (c.borders[0] > 0 ? 3 : 0);
     const auto values = [&](int heads, uint32_t seed) {
@@ -307,6 +382,9 @@ void stores() {
 void body() {
   stores();
   pages();
+  rounds();
+  planned();
+  facts();
   same_bits();
   segments();
 }
