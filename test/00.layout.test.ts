@@ -44,7 +44,7 @@ const mayInclude: Record<string, readonly string[]> = {
   ref: ['core'],
   cpu: ['core'],
   cuda: ['core'],
-  ptx: ['core', 'ref', 'image', 'cuda'],
+  ptx: ['core', 'ref', 'image', 'cuda', 'engine'],
   engine: ['core'],
 };
 

@@ -84,5 +84,8 @@ constexpr int kMergeBatch = 8;  // tiles that are on their way while merging
 constexpr int kPlainKeys = 128;  // attention in f32: a block a row, a thread a key
 constexpr int kPlainDim = 256;   // the largest head
 
+// Sampling: a block a row of logits, sixteen threads a chunk of 256, eight loads of a thread on their way.
+constexpr int kSampleThreads = 512;
+
 }  // namespace cuda
 }  // namespace ocelli

@@ -1,6 +1,7 @@
 #include "engine/logits.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <limits>
@@ -62,7 +63,7 @@ int32_t LogitRow::count_above(float value) const {
 }
 
 // Leaves in ids_ those at which the sum of weights, from the smallest value of the keys' bits from `shift` on, reaches
-// `goal`; returns the sum of those before. The order in which weights are added is that of ids.
+// `goal`; returns the sum of those before. Weights are whole numbers.
 template <class Weight>
 double LogitRow::narrow(int shift, double goal, const Weight& weight) {
   auto bucket = [&](int32_t id) { return static_cast<int32_t>(key_of(x[id]) >> shift) & (kBuckets - 1); };
@@ -160,7 +161,10 @@ LogitBorder LogitRow::last_of_mass(double goal) {
       if (p_[i] >= least && p_[i] > 0.f) ids_.push_back(i);
     }
   }
-  return border(goal, [this](int32_t id) { return static_cast<double>(p_[id]); });
+  // Whole numbers that together are below 2^53: their sums are exact, and so the same in any order, on any device.
+  const double unit = std::ldexp(1., 51 - std::ilogb(total_));
+  return border(goal * unit,
+                [this, unit](int32_t id) { return static_cast<double>(static_cast<int64_t>(p_[id] * unit)); });
 }
 
 void LogitRow::keep(LogitBorder last, float least) {

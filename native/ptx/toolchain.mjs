@@ -12,7 +12,14 @@ export const build = join(out, 'build');
 export const standin = join(build, process.platform === 'darwin' ? 'libocelli_standin.dylib' : 'libocelli_standin.so');
 
 /** The tests that launch ops by their host halves, and so run on any driver. */
-export const ops = ['attention_test', 'linear_test', 'linear_quantized_test', 'pictures_test', 'rows_test'];
+export const ops = [
+  'attention_test',
+  'linear_test',
+  'linear_quantized_test',
+  'pictures_test',
+  'rows_test',
+  'sample_test',
+];
 
 export function findNvcc() {
   const candidates = [process.env.NVCC, 'nvcc', process.env.CUDA_HOME && join(process.env.CUDA_HOME, 'bin', 'nvcc')];

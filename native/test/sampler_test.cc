@@ -130,9 +130,9 @@ void selections_are_those_of_a_sort() {
         row.exponentiate(scale);
         const double total = row.total(), goal = share * total;
         const LogitBorder last = row.last_of_mass(goal);
-        // The sums are of doubles in another order: what is nearer to the goal than their rounding may be on either
-        // side.
-        const double slack = 1e-12 * total + (share < 1 ? 0 : 1e-6 * total);
+        // p is rounded down to multiples of at most total 2^-51, and the sums here are rounded: what is nearer to the
+        // goal may be on either side.
+        const double slack = (1e-12 + n * 0x1p-51) * total + (share < 1 ? 0 : 1e-6 * total);
         double mass = 0, without = 0;
         int32_t kept = 0;
         for (int32_t id : all) {
