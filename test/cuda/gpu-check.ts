@@ -42,6 +42,11 @@ try {
   mkdirSync(join(folder, 'bin'));
   symlinkSync(spawnSync('which', ['dirname'], { encoding: 'utf8' }).stdout.trim(), join(folder, 'bin/dirname'));
   const kit = join(folder, 'gpu-check');
+  for (const file of ['linear_test', 'timings', 'libocelli_cuda.so']) {
+    const { stdout } = spawnSync('nm', ['-D', join(kit, 'out/cuda/build', file)], { encoding: 'utf8' });
+    const versions = [...stdout.matchAll(/@GLIBC_2\.(\d+)/g)].map((match) => Number(match[1]));
+    check(versions.length > 0 && Math.max(...versions) <= 34, `${file} needs glibc 2.${Math.max(...versions)}`);
+  }
   const driver = `--driver=${join(kit, 'out/cuda/build/libocelli_standin.so')}`;
   const { stdout, stderr, status } = spawnSync(join(kit, 'run'), [driver, 'timings', 'pictures', 'models/llama'], {
     cwd: folder,
@@ -63,7 +68,7 @@ try {
   check(device !== undefined && !('us' in device), 'timings begin with what the GPU can do');
   for (const kernel of [
     'linear bf16, 1 rows',
-    'linear int4, 16 rows',
+    'linear i4, 16 rows',
     'attention, 1 x 1 rows of 300 positions',
     'rms_norm',
   ])
