@@ -87,7 +87,8 @@ const roof = measureRoof(threads);
 const giga = (x) => (x === undefined ? 'none' : (x / 1e9).toFixed(0));
 console.log(`${info.cpu}, ${threads} thread(s), ${isa}`);
 console.log(
-  `roof: f32 ${giga(roof.f32)}, bf16 ${giga(roof.bf16)} GFLOP/s, int8 ${giga(roof.int8)} GOP/s, ${giga(roof.read)} GB/s read`,
+  `roof: f32 ${giga(roof.f32)}, bf16 ${giga(roof.bf16)} GFLOP/s, int8 ${giga(roof.int8)} GOP/s, ` +
+    `tiles of AMX ${giga(roof.tiles?.bf16)} and ${giga(roof.tiles?.int8)}, ${giga(roof.read)} GB/s read`,
 );
 for (const name of chosen) {
   const lines = ops[name](isa, threads, roof);

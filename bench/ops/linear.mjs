@@ -1,4 +1,5 @@
 // linear by rows of activations: prefill against the roof of multiply-adds, decode against the roof of reads.
+import { most } from '../roof/roof.mjs';
 import { filled, line, time } from './op.mjs';
 
 const shapes = [
@@ -24,8 +25,9 @@ function prefill(format) {
         {},
         { packed: format, threads },
       );
-      const most = bits[format] < 16 ? (roof.int8 ?? roof.f32) : format === 'bf16' ? (roof.bf16 ?? roof.f32) : roof.f32;
-      return line(`${format} ${rows} x ${name} [${n}, ${k}]`, seconds, { operations: [2 * rows * n * k, most] }, roof);
+      const kind = bits[format] < 16 ? 'int8' : format === 'bf16' ? 'bf16' : 'f32';
+      const operations = [2 * rows * n * k, most(roof, kind, backend)];
+      return line(`${format} ${rows} x ${name} [${n}, ${k}]`, seconds, { operations }, roof);
     });
 }
 

@@ -1,5 +1,5 @@
 // What this machine can do at most, measured in the same minute as the kernels: multiply-adds of f32, bf16 pairs and
-// int8 quads from registers, and bytes read from memory. Prints one JSON object; compiled for the machine by
+// int8 quads from registers, by vectors and by AMX's tiles, and bytes read from memory. Prints one JSON object; compiled for the machine by
 // bench/roof/roof.mjs.
 #include <immintrin.h>
 
@@ -15,6 +15,8 @@
 
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 namespace {
@@ -84,6 +86,44 @@ void multiply_int8(int) {}
 constexpr bool kHasBf16 = false;
 #endif
 
+#if defined(__linux__) && defined(__AMX_BF16__) && defined(__AMX_INT8__)
+bool has_tiles() { return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0; }
+
+// Four independent tiles of sums, as many as a kernel has that keeps two tiles of either operand.
+template <class Step>
+void spin_tiles(Step step) {
+  struct Sizes {
+    uint8_t palette = 1, first_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  };
+  static const Sizes sizes;
+  asm volatile("ldtilecfg %0" : : "m"(sizes));
+  for (int i = 0; i < 100000; i++) step();
+  _tile_release();
+}
+void tiles_bf16(int) {
+  spin_tiles([] {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  });
+}
+void tiles_int8(int) {
+  spin_tiles([] {
+    _tile_dpbssd(0, 4, 6);
+    _tile_dpbssd(1, 4, 7);
+    _tile_dpbssd(2, 5, 6);
+    _tile_dpbssd(3, 5, 7);
+  });
+}
+#else
+bool has_tiles() { return false; }
+void tiles_bf16(int) {}
+void tiles_int8(int) {}
+#endif
+
 #if defined(__AVX512F__)
 constexpr double kLanes = 16;
 #else
@@ -92,6 +132,11 @@ constexpr double kLanes = 8;
 
 double operations(int threads, void (*work)(int), double each) {
   return threads * 1e6 * kChains * each / best(threads, work);
+}
+
+// `each`: of one tile by another.
+double tile_operations(int threads, void (*work)(int), double each) {
+  return threads * 1e5 * 4 * each / best(threads, work);
 }
 
 // Bytes per second that `threads` threads read from memory, each from its own part.
@@ -126,6 +171,10 @@ int main(int, char** arguments) {
   if (kHasBf16) {
     std::printf(", \"bf16\": %.4g", operations(threads, multiply_bf16, 4 * kLanes));
     std::printf(", \"int8\": %.4g", operations(threads, multiply_int8, 8 * kLanes));
+  }
+  if (has_tiles()) {
+    std::printf(", \"tiles\": {\"bf16\": %.4g", tile_operations(threads, tiles_bf16, 2 * 16 * 16 * 32));
+    std::printf(", \"int8\": %.4g}", tile_operations(threads, tiles_int8, 2 * 16 * 16 * 64));
   }
   std::printf(", \"read\": %.4g}\n", bandwidth(threads));
 }

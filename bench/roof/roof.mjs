@@ -1,4 +1,5 @@
-// Builds roof.cc for this machine and runs it: { threads, f32, bf16?, int8? } in operations a second and `read` in bytes a second.
+// Builds roof.cc for this machine and runs it: { threads, f32, bf16?, int8?, tiles?: { bf16, int8 } } in operations a second and `read` in
+// bytes a second. Without a suffix they are those of vectors; `tiles` are AMX's.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,4 +24,9 @@ export function measureRoof(threads) {
     built = true;
   }
   return JSON.parse(run(program, [String(threads)]));
+}
+
+/** Operations a second that an instruction set could do at most with operands of `kind` (f32, bf16, int8). */
+export function most(roof, kind, isa) {
+  return (isa === 'amx' ? roof.tiles?.[kind] : undefined) ?? roof[kind] ?? roof.f32;
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { native } from '../ops/op.mjs';
 
-export const { cores } = native.info();
+export const { cores, isa } = native.info();
 
 const shared = process.env.OCELLI_SHARED ?? fileURLToPath(new URL('../../../shared', import.meta.url));
 /** SmolLM2-135M-Instruct in Q4_1, of ../shared or where OCELLI_GGUF says. */

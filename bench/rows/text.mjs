@@ -3,10 +3,10 @@
 import { ggufFile, onnxFolder } from '../models.mjs';
 import { byTurns, judged, ratios, told, unmeasured, verdict } from '../pair.mjs';
 import { startPeer } from '../peers/peer.mjs';
-import { measureRoof } from '../roof/roof.mjs';
+import { measureRoof, most } from '../roof/roof.mjs';
 import { LLM, follow, ids, load1, shapes } from '../serving/engine.mjs';
 import { promptOperations, stepBytes } from './arithmetic.mjs';
-import { cores, smollm2File } from './machine.mjs';
+import { cores, isa, smollm2File } from './machine.mjs';
 
 const tinyllama = 'tinyllama-1.1b';
 const shape = shapes[tinyllama];
@@ -82,7 +82,7 @@ function prefillRow(name, goals) {
       const found = await byTurns(sides, repeat);
       await llm.dispose();
       const after = measureRoof(threads);
-      const operations = Math.max(before[kind] ?? before.f32, after[kind] ?? after.f32);
+      const operations = Math.max(most(before, kind, isa), most(after, kind, isa));
       const share = found.ocelli.map(
         (speed) => (promptOperations(shape, promptTokens) * speed) / promptTokens / operations,
       );
