@@ -70,11 +70,12 @@ struct LinearCall {
   }
 
   // block(tile, end, first, last, worker) for tiles [tile, end) against panels [first, last), on all threads. Panels of
-  // one tile are read once: tasks then have a multiple of `streams`, as many as are read side by side.
+  // one tile are read once: tasks then have a multiple of `streams`, as many as are read side by side. Otherwise they
+  // have up to `most` bytes of them.
   template <class F>
-  void distribute(int64_t panel_bytes, const F& block, int64_t streams = 1) const {
+  void distribute(int64_t panel_bytes, const F& block, int64_t streams = 1, int64_t most = kChunkBytes) const {
     int64_t wanted = call.pool->threads() * kTasksPerThread;
-    int64_t chunk = kChunkBytes / (panel_bytes > 0 ? panel_bytes : 1);
+    int64_t chunk = most / (panel_bytes > 0 ? panel_bytes : 1);
     if (chunk > panels / wanted) chunk = panels / wanted;
     int64_t least = tiles.count == 1 && panels >= streams * wanted ? streams : 1;
     chunk = chunk < least ? least : chunk / least * least;

@@ -4,6 +4,7 @@
 
 #include "cpu/dot.h"
 #include "cpu/linear_call.h"
+#include "cpu/quantize_row.h"
 
 namespace ocelli {
 namespace cpu {
@@ -21,9 +22,6 @@ constexpr int64_t kSplitTiles = 3;
 // Bytes of a block whose nibbles were split: quants as in eight bits, then scales and least values.
 constexpr int64_t kSplitBytes = quant_bytes(false) + 4 * kNR;
 
-// The bytes of an exact activation: 128 * high + low.
-constexpr int kLowBits = 7;
-
 // A tile of MR packed rows: quants [k / 4][MR * parts][4], a row's high bytes before its low ones, then scales
 // [blocks][MR] and sums [blocks][MR]. Sums are what each block's dot products begin with where weights are biased
 // (int32), or what `least` is multiplied by (f32).
@@ -32,7 +30,7 @@ struct TileLayout {
   int64_t parts;
 
   TileLayout(int64_t k, Activations activations)
-      : blocks(quant_blocks(k)), parts(activations == Activations::kExact ? 2 : 1) {}
+      : blocks(quant_blocks(k)), parts(parts_of(activations)) {}
   int64_t row_bytes() const { return blocks * (kQuantBlock * parts + 8); }
   int8_t* quants(void* tile) const { return static_cast<int8_t*>(tile); }
   float* scales(void* tile, int64_t mr) const {
@@ -41,72 +39,27 @@ struct TileLayout {
   float* sums(void* tile, int64_t mr) const { return scales(tile, mr) + blocks * mr; }
 };
 
-// max|x|, and NaN where something is not finite.
-float largest_of(const float* x, int64_t n) {
-  Vec most = zero();
-  Vec check = zero();
-  for_vectors<F32>(x, n, [&](int64_t, Vec v, int) {
-    most = max(most, abs(v));
-    check = check + (v - v);
-  });
-  return largest(most) + sum(check);
-}
-
-// 32 elements of a row times `inverse`, rounded; returns their sum. A vector is stored beyond a short block.
-template <int kParts>
-int32_t quantize(const float* x, int64_t count, float inverse, int8_t (*q)[kQuantBlock + 64]) {
-  Int total = set1_int(0);
-  int64_t i = 0;
-  for (; i < count; i += kLanes) {
-    Vec v = load_some(x + i, static_cast<int>(count - i < kLanes ? count - i : kLanes));
-    Int rounded = to_int(v * set1(inverse));
-    total = add_int(total, rounded);
-    if constexpr (kParts == 1) {
-      store_i8(q[0] + i, rounded);
-    } else {
-      // Shifts are logical, so the number is made positive first: |rounded| < 2^14.
-      Int raised = add_int(rounded, set1_int((1 << 14) + (1 << (kLowBits - 1))));
-      store_i8(q[0] + i, add_int(shift_right<kLowBits>(raised), set1_int(-(1 << (14 - kLowBits)))));
-      store_i8(q[1] + i, add_int(and_int(raised, set1_int((1 << kLowBits) - 1)), set1_int(-(1 << (kLowBits - 1)))));
-    }
-  }
-  for (; i < kQuantBlock; i++) q[0][i] = q[kParts - 1][i] = 0;
-  int32_t lanes[kLanes];
-  std::memcpy(lanes, &total, sizeof(lanes));
-  int32_t sum = 0;
-  for (int32_t lane : lanes) sum += lane;
-  return sum;
-}
-
 template <bool kFour, Activations kActivations>
 void pack_row(const float* x, int64_t k, int mr, int at, const TileLayout& layout, void* tile) {
   constexpr bool kRows = kActivations == Activations::kRows;
-  constexpr int kParts = kActivations == Activations::kExact ? 2 : 1;
-  ActivationScale whole = kRows ? activation_scale(largest_of(x, k), kActivations) : ActivationScale();
+  constexpr int kParts = parts_of(kActivations);
   float* scales = layout.scales(tile, mr);
   float* sums = layout.sums(tile, mr);
-  for (int64_t b = 0; b < layout.blocks; b++) {
-    int64_t count = k - b * kQuantBlock < kQuantBlock ? k - b * kQuantBlock : kQuantBlock;
-    const float* from = x + b * kQuantBlock;
-    ActivationScale scale = kRows ? whole : activation_scale(largest_of(from, count), kActivations);
-    int8_t q[kParts][kQuantBlock + 64];
-    bool finite = scale.scale == scale.scale;
-    int32_t sum = finite ? quantize<kParts>(from, count, scale.inverse, q) : 0;
-    if (!finite) std::memset(q, 0, sizeof(q));
+  quantize_row<kActivations>(x, k, [&](int64_t b, const int8_t* q, float scale, int32_t sum) {
     for (int64_t g = 0; g < 8; g++) {
       for (int part = 0; part < kParts; part++) {
         int64_t unit = (b * 8 + g) * mr * kParts + at * kParts + part;
-        std::memcpy(layout.quants(tile) + unit * 4, q[part] + g * 4, 4);
+        std::memcpy(layout.quants(tile) + unit * 4, q + part * kQuantStride + g * 4, 4);
       }
     }
-    scales[b * mr + at] = scale.scale;
+    scales[b * mr + at] = scale;
     if (kFour) {
-      sums[b * mr + at] = static_cast<float>(sum) * (kRows ? 1.f : scale.scale);
+      sums[b * mr + at] = static_cast<float>(sum) * (kRows ? 1.f : scale);
     } else {
       int32_t start = -kWeightBias * sum;
       std::memcpy(&sums[b * mr + at], &start, 4);
     }
-  }
+  });
 }
 
 // A panel of nibbles as blocks of kSplitBytes.
@@ -131,7 +84,7 @@ template <Quants kQuants, Activations kActivations>
 struct Quantized : LinearCall {
   static constexpr bool kFour = kQuants != Quants::kBytes;
   static constexpr bool kExact = kActivations == Activations::kExact;
-  static constexpr int kParts = kExact ? 2 : 1;
+  static constexpr int kParts = parts_of(kActivations);
   static constexpr int64_t kBlockBytes = kQuants == Quants::kSplit ? kSplitBytes : block_bytes(kFour);
   // Splitting nibbles takes registers, and so do two sums for each row.
   static constexpr int kMost = kExact ? (kQuantRows * 2 + 1) / 3 : kQuantRows;
