@@ -49,7 +49,7 @@ for (const isa of ['amx', 'avx512', 'avx2', 'baseline']) {
       .map((source) => join(folder, `ocelli_cpu_${isa}.dir/native/cpu/${source}.cc.o`))
       .filter(existsSync);
     for (const [name, instructions] of objects.flatMap(disassemble)) {
-      if (!name.includes('multiply_tile<')) continue;
+      if (!/\bmultiply_(tile|one|two|panel)\b/.test(name)) continue;
       for (const body of innerLoops(instructions)) {
         if (body.filter((text) => multiplies.test(text)).length < 2) continue;
         checked++;

@@ -1,8 +1,8 @@
 // linear with weights of bf16 by TDPBF16PS; what tiles do not multiply faster is AVX-512's. Activations are rounded to
 // bf16 once and packed into tiles of 16 rows and 32 of k; two of them meet two tiles of 16 columns, one meets four.
 //
-// For 32 of k the instruction adds up even and odd products in a chain each, their sum to the result. So a row's bits do
-// not depend on the tile that it is in, nor on that tile's height.
+// For 32 of k the instruction adds up even and odd products in a chain each, their sum to the result. So a row's bits
+// do not depend on the tile that it is in, nor on that tile's height.
 #include "cpu/amx/linear_quantized.h"
 #include "cpu/amx/tiles.h"
 #include "cpu/linear_call.h"

@@ -87,8 +87,8 @@ struct TiledQuantized : LinearCall {
     }
   }
 
-  // dots [rows][kNR] of one block. between() is called before each of four tiles is stored: stores keep their order, and
-  // those of a tile wait for it.
+  // dots [rows][kNR] of one block. between() is called before each of four tiles is stored: stores keep their order,
+  // and those of a tile wait for it.
   template <class F>
   static __attribute__((always_inline)) void multiply(const int8_t* a, int64_t first, const uint8_t* b, int32_t* dots,
                                                       const F& between) {
@@ -264,7 +264,8 @@ void with_tiled(const OpCall& call, const F& f) {
 
 bool takes_tiles(const OpCall& call) {
   const WeightFormat format = call.in[1].packed->format;
-  return quantized(format) && activations_of(format) != Activations::kExact && rows_of(call.in[0]) >= kLeastRows[four_bits(format)];
+  if (!quantized(format) || activations_of(format) == Activations::kExact) return false;
+  return rows_of(call.in[0]) >= kLeastRows[four_bits(format)];
 }
 
 void run_quantized_tiles(const OpCall& call) {

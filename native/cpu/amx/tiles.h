@@ -9,8 +9,8 @@ namespace ocelli {
 namespace cpu {
 namespace OCELLI_ISA_NS {
 
-// What one task does with them: sets sizes, which clears all tiles, as often as these change, and gives the registers up
-// at its end, lest the system saves 8 KiB whenever the thread is switched.
+// What one task does with them: sets sizes, which clears all tiles, as often as these change, and gives the registers
+// up at its end, lest the system saves 8 KiB whenever the thread is switched.
 class TileRegisters {
  public:
   TileRegisters() = default;
