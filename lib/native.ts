@@ -308,12 +308,13 @@ export interface NativeBinding {
     height: number,
     channels: number,
   ): number | 'corrupt' | 'no library';
+  /** What each plan makes of the picture, one after the other in one array. */
   preprocessImage(
     pixels: Uint8Array | NativeRaster,
     width: number,
     height: number,
     channels: number,
-    plan: RawPreprocessPlan,
+    plans: readonly RawPreprocessPlan[],
   ): Promise<Float32Array>;
 }
 

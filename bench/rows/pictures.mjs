@@ -205,15 +205,12 @@ async function pictureToTensor({ repeat = 15 }) {
       const { data, width, height } = await decodeImage(bytes);
       const [w, h] = resizedTo(width, height);
       const [left, top] = [(w - side) >> 1, (h - side) >> 1];
-      await native.preprocessImage(data, width, height, 3, {
-        steps: [
-          { op: 'resize', width: w, height: h, filter: 'bicubic' },
-          { op: 'crop', left, top, width: side, height: side },
-        ],
-        rescaleFactor: 1 / 255,
-        mean: processor.image_mean,
-        std: processor.image_std,
-      });
+      const steps = [
+        { op: 'resize', width: w, height: h, filter: 'bicubic' },
+        { op: 'crop', left, top, width: side, height: side },
+      ];
+      const { image_mean: mean, image_std: std } = processor;
+      await native.preprocessImage(data, width, height, 3, [{ steps, rescaleFactor: 1 / 255, mean, std }]);
     };
     const sides = { ocelli: () => cpuMs(once) };
     const peers = [];

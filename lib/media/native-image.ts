@@ -4,10 +4,10 @@ import type { RawPreprocessPlan } from './preprocess';
 import { pixelsOf } from './raster';
 import type { RawImage } from './types';
 
-/** Runs a plan over one picture. */
-export async function preprocessImage(image: RawImage, plan: RawPreprocessPlan): Promise<Float32Array> {
+/** Runs plans over one picture: what each makes, one after the other. */
+export async function preprocessImage(image: RawImage, ...plans: readonly RawPreprocessPlan[]): Promise<Float32Array> {
   try {
-    return await loadNative().preprocessImage(pixelsOf(image), image.width, image.height, image.channels, plan);
+    return await loadNative().preprocessImage(pixelsOf(image), image.width, image.height, image.channels, plans);
   } catch (e) {
     throw nativeError(e);
   }

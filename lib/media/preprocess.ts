@@ -9,8 +9,11 @@ export type PixelStep =
 
 export interface RawPreprocessPlan {
   steps: readonly PixelStep[];
-  /** Cut into tiles row by row: output [rows * cols, 3, height, width]; absent: [3, height, width]. */
-  tiles?: { width: number; height: number; cols: number; rows: number };
+  /**
+   * Cut into tiles: output [rows * cols, 3, repeat, height, width]; absent: [3, height, width]. They come row by row; with `square`, squares
+   * of so many a side one after the other, and row by row inside them. `repeat`: each channel so many times.
+   */
+  tiles?: { width: number; height: number; cols: number; rows: number; square?: number; repeat?: number };
   /** 1 when the processor does not rescale. */
   rescaleFactor: number;
   /** Absent when the processor does not normalise. */

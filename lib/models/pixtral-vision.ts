@@ -168,9 +168,10 @@ export function patchRows(
     positions[i] = row;
     positions[count + i] = col;
     for (let c = 0; c < channels; c++) {
-      for (let y = 0; y < patch; y++, at += patch) {
+      for (let y = 0; y < patch; y++) {
+        // So few numbers that a subarray would cost more than they do.
         const from = (c * height + row * patch + y) * width + col * patch;
-        data.set(pixels.subarray(from, from + patch), at);
+        for (let x = 0; x < patch; x++) data[at++] = pixels[from + x]!;
       }
     }
   });

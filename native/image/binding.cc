@@ -1,6 +1,7 @@
 #include "image/binding.h"
 
 #include <cstring>
+#include <numeric>
 #include <string>
 
 #include "core/check.h"
@@ -90,6 +91,9 @@ PreprocessPlan parse_plan(const Napi::Value& value) {
     plan.tiled = true;
     plan.tiles = {integer(t.Get("width"), "tiles.width"), integer(t.Get("height"), "tiles.height"),
                   integer(t.Get("cols"), "tiles.cols"), integer(t.Get("rows"), "tiles.rows")};
+    const Napi::Value square = t.Get("square"), repeat = t.Get("repeat");
+    if (!absent(square)) plan.tiles.square = integer(square, "tiles.square");
+    if (!absent(repeat)) plan.tiles.repeat = integer(repeat, "tiles.repeat");
   }
   plan.rescale_factor = number(object.Get("rescaleFactor"), "rescaleFactor");
   const Napi::Value mean = object.Get("mean");
@@ -107,6 +111,15 @@ PreprocessPlan parse_plan(const Napi::Value& value) {
     plan.alpha = name == "white" ? Alpha::kWhite : Alpha::kDrop;
   }
   return plan;
+}
+
+std::vector<PreprocessPlan> parse_plans(const Napi::Value& value) {
+  if (!value.IsArray()) expected("an array of plans", "plans");
+  const Napi::Array array = value.As<Napi::Array>();
+  if (array.Length() < 1 || array.Length() > 256) expected("an array of 1 to 256", "plans");
+  std::vector<PreprocessPlan> plans;
+  for (uint32_t i = 0; i < array.Length(); ++i) plans.push_back(parse_plan(array.Get(i)));
+  return plans;
 }
 
 struct Picture {
@@ -212,14 +225,19 @@ Napi::Value preprocess_image(const Napi::CallbackInfo& info) {
   return promised(info, [&](Napi::Env env, Jobs* jobs) -> Napi::Value {
     const int width = integer(info[1], "width"), height = integer(info[2], "height");
     const int channels = integer(info[3], "channels");
-    PreprocessPlan plan = parse_plan(info[4]);
-    const size_t count = check_plan(&plan, width, height, channels);
+    std::vector<PreprocessPlan> plans = parse_plans(info[4]);
+    std::vector<size_t> counts;
+    for (PreprocessPlan& plan : plans) counts.push_back(check_plan(&plan, width, height, channels));
+    const size_t count = std::accumulate(counts.begin(), counts.end(), size_t{0});
     const Picture picture = picture_of(info[0], width, height, channels);
     Napi::Float32Array result = Napi::Float32Array::New(env, count);
     auto job = std::make_unique<Job>(env, result);
     float* dst = result.Data();
     job->work = [=](const std::atomic<bool>& cancel) {
-      preprocess(picture.bytes.get(), width, height, channels, plan, dst, &cancel);
+      float* at = dst;
+      for (size_t i = 0; i < plans.size(); at += counts[i++]) {
+        preprocess(picture.bytes.get(), width, height, channels, plans[i], at, &cancel);
+      }
     };
     const Napi::Promise promise = job->deferred.Promise();
     jobs->submit(std::move(job));

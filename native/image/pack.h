@@ -22,9 +22,11 @@ struct Tiles {
   int height;
   int cols;
   int rows;
+  int square = 1;  // tiles come in squares of so many a side, one after the other; row by row inside them
+  int repeat = 1;  // each channel so many times: pictures that are shown as films
 };
 
-// src has 3 channels and is cols * width by rows * height. dst: [rows * cols, 3, height, width].
+// src has 3 channels and is cols * width by rows * height. dst: [rows * cols, 3, repeat, height, width].
 void pack(const PixelView& src, const ValueTable& table, const Tiles& tiles, float* dst);
 
 }  // namespace image

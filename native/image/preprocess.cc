@@ -127,7 +127,13 @@ size_t check_plan(PreprocessPlan* plan, int width, int height, int channels) {
                                       size_text(tiles.cols, tiles.rows) + " tiles of " +
                                       size_text(tiles.width, tiles.height));
   }
-  return static_cast<size_t>(width) * height * 3;
+  if (tiles.square < 1 || tiles.cols % tiles.square != 0 || tiles.rows % tiles.square != 0 || tiles.repeat < 1 ||
+      tiles.repeat > kMaxRepeat) {
+    throw Error("ERR_IMAGE_SIZE", "Expected squares that fill " + size_text(tiles.cols, tiles.rows) +
+                                      " tiles, and 1 to " + std::to_string(kMaxRepeat) + " repeats, but received " +
+                                      std::to_string(tiles.square) + " and " + std::to_string(tiles.repeat));
+  }
+  return static_cast<size_t>(width) * height * 3 * tiles.repeat;
 }
 
 void preprocess(const uint8_t* src, int width, int height, int channels, const PreprocessPlan& plan, float* dst,

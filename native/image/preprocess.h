@@ -39,6 +39,7 @@ struct PreprocessPlan {
 
 // A picture that a step makes may hold so many pixels; a pad to a square of a thin strip is where it bites.
 constexpr int64_t kMaxStepPixels = int64_t{1} << 27;
+constexpr int kMaxRepeat = 16;
 
 // Checks the plan against a picture's size and returns how many floats `preprocess` will write.
 size_t check_plan(PreprocessPlan* plan, int width, int height, int channels);

@@ -106,6 +106,34 @@ describe('preprocessImage', () => {
     expect(got).toEqual(want);
   });
 
+  test('tiles in squares, one after the other, each channel as often as is said', async () => {
+    const tile = { width: 16, height: 8 };
+    const got = await run({ ...plain, steps: [], tiles: { ...tile, cols: 6, rows: 8, square: 2, repeat: 3 } });
+    const want: number[] = [];
+    for (let square = 0; square < 12; square++) {
+      for (let inside = 0; inside < 4; inside++) {
+        const row = 2 * Math.floor(square / 3) + Math.floor(inside / 2);
+        const col = 2 * (square % 3) + (inside % 2);
+        for (let c = 0; c < 3; c++)
+          for (let again = 0; again < 3; again++)
+            for (let y = 0; y < 8; y++)
+              for (let x = 0; x < 16; x++) want.push(image.data[((row * 8 + y) * 96 + col * 16 + x) * 3 + c]!);
+      }
+    }
+    expect(got).toEqual(want);
+  });
+
+  test('several plans over one picture are what each makes alone, one after the other', async () => {
+    const plans: RawPreprocessPlan[] = [
+      { ...plain, steps: [{ op: 'resize', width: 7, height: 5, filter: 'bilinear' }] },
+      { ...plain, steps: [], tiles: { width: 48, height: 32, cols: 2, rows: 2 } },
+      { ...plain, rescaleFactor: 2, steps: [{ op: 'crop', left: 1, top: 2, width: 3, height: 4 }] },
+    ];
+    const alone = await Promise.all(plans.map(run));
+    expect([...(await preprocessImage(image, ...plans))]).toEqual(alone.flat());
+    expect(await codeOf(preprocessImage(image))).toBe('ERR_INVALID_ARGUMENT');
+  });
+
   test('rescales in double and normalises in float32', async () => {
     const mean = [0.48145466, 0.4578275, 0.40821073] as const;
     const std = [0.26862954, 0.26130258, 0.27577711] as const;
@@ -121,6 +149,10 @@ describe('preprocessImage', () => {
     expect(await codeOf(run({ ...plain, steps: [], tiles: { width: 10, height: 10, cols: 1, rows: 1 } }))).toBe(
       'ERR_IMAGE_SIZE',
     );
+    for (const odd of [{ square: 5 }, { square: 0 }, { repeat: 0 }, { repeat: 1000 }]) {
+      const tiles = { width: 16, height: 8, cols: 6, rows: 8, ...odd };
+      expect(await codeOf(run({ ...plain, steps: [], tiles }))).toBe('ERR_IMAGE_SIZE');
+    }
     expect(
       await codeOf(
         run({ ...plain, steps: [{ op: 'pad', width: 100_000, height: 100_000, left: 0, top: 0, fill: [0, 0, 0] }] }),

@@ -1,9 +1,10 @@
 /** Gemma 3: the picture squashed to a square; with pan and scan crops of a long one as well. */
 import { OcelliError } from '../../errors';
+import { preprocessImage } from '../../media/native-image';
 import type { Tensor } from '../../media/tensor';
 import type { RawImage } from '../../media/types';
 import { flag, positiveInteger, processorError, type ProcessorConfig } from './config';
-import { int64, joinedViews, squashed, viewOf } from './views';
+import { int64, joinedViews, squashed, viewBehind } from './views';
 
 /** Where a crop lies in the picture. */
 interface Crop {
@@ -21,19 +22,19 @@ export async function gemma3(images: readonly RawImage[], config: ProcessorConfi
   const pictures = await Promise.all(
     images.map((image) => {
       const crops = panAndScan(image.height, image.width, config).map((crop) =>
-        viewOf(image, config, [
+        viewBehind(config, [
           { op: 'crop', ...crop },
           { op: 'resize', width, height, filter: config.filter },
         ]),
       );
-      return Promise.all([squashed(image, config, { height, width }), ...crops]);
+      return preprocessImage(image, squashed(config, { height, width }), ...crops);
     }),
   );
   return {
     pixelValues: joinedViews(pictures, { height, width }),
     numCrops: int64(
       [images.length],
-      pictures.map((views) => views.length - 1),
+      images.map((image) => panAndScan(image.height, image.width, config).length),
     ),
   };
 }

@@ -1,9 +1,10 @@
 /** GOT-OCR2 and InternVL: the picture squashed to the grid of tiles that is nearest to its aspect, and the whole as a thumbnail. */
 import { OcelliError } from '../../errors';
+import { preprocessImage } from '../../media/native-image';
 import type { Tensor } from '../../media/tensor';
 import type { RawImage } from '../../media/types';
 import { flag, positiveInteger, type ProcessorConfig } from './config';
-import { int64, joinedViews, squashed, tilesOf, type ViewSize } from './views';
+import { int64, joinedViews, squashed, tilesBehind, type ViewSize } from './views';
 
 /** pixelValues [views of all pictures, 3, height, width], each picture's tiles row by row, its thumbnail last; numPatches [n]. */
 export async function gotOcr2(images: readonly RawImage[], config: ProcessorConfig): Promise<Record<string, Tensor>> {
@@ -11,11 +12,11 @@ export async function gotOcr2(images: readonly RawImage[], config: ProcessorConf
   const pictures = await Promise.all(
     images.map((image) => {
       const [rows, cols] = gotOcr2Grid(image.height, image.width, config);
-      const whole = squashed(image, config, tile);
-      if (rows * cols === 1) return Promise.all([whole]);
+      const whole = squashed(config, tile);
+      if (rows * cols === 1) return preprocessImage(image, whole);
       const size = { width: cols * tile.width, height: rows * tile.height };
       const steps = [{ op: 'resize' as const, ...size, filter: config.filter }];
-      return Promise.all([tilesOf(image, config, steps, tile, [rows, cols]), whole]);
+      return preprocessImage(image, tilesBehind(config, steps, tile, [rows, cols]), whole);
     }),
   );
   const counts = images.map((image) => gotOcr2Views(gotOcr2Grid(image.height, image.width, config)));

@@ -1,10 +1,11 @@
 /** Idefics3, SmolVLM: the picture enlarged or shrunk to a fixed longest side, cut into square tiles, and the whole as one more. */
 import { OcelliError } from '../../errors';
+import { preprocessImage } from '../../media/native-image';
 import { resizeImage } from '../../media/resize';
 import type { Tensor } from '../../media/tensor';
 import type { RawImage } from '../../media/types';
 import { flag, type ProcessorConfig, type Size } from './config';
-import { int64, paddedViews, squashed, tilesOf } from './views';
+import { int64, paddedViews, squashed, tilesBehind } from './views';
 
 /** What a picture becomes: rows x cols tiles and the whole behind them; 0 x 0: the whole alone. */
 export interface Idefics3Grid {
@@ -27,10 +28,10 @@ export async function idefics3(images: readonly RawImage[], config: ProcessorCon
       for (const size of [first, second]) {
         if (size) resized = await resizeImage(resized, size[1], size[0], config.filter);
       }
-      const whole = squashed(resized, config, tile);
+      const whole = squashed(config, tile);
       const { rows, cols } = grid;
-      const views = rows === 0 ? [whole] : [tilesOf(resized, config, [], tile, [rows, cols]), whole];
-      return { grid, views: await Promise.all(views) };
+      const plans = rows === 0 ? [whole] : [tilesBehind(config, [], tile, [rows, cols]), whole];
+      return { grid, views: await preprocessImage(resized, ...plans) };
     }),
   );
   return {

@@ -7,23 +7,14 @@ import type { RawImage } from '../../media/types';
 import { stack } from '../kwargs';
 import { normalisation, padToSquare } from './clip';
 import type { ProcessorConfig } from './config';
+import { paddedViews, squashed, tilesBehind } from './views';
 
 /** pixelValues [n, 1 + most tiles, 3, tile, tile], pictures with fewer tiles padded with zero tiles; imageSizes [n, 2] height, width. */
 export async function llavaNext(images: readonly RawImage[], config: ProcessorConfig): Promise<Record<string, Tensor>> {
   const pinpoints = gridPinpoints(config.extra.image_grid_pinpoints);
   const tile = tileSide(config);
   const pictures = await Promise.all(images.map((image) => tiles(image, config, pinpoints, tile)));
-  const most = Math.max(...pictures.map((p) => p.count));
-  const tileSize = 3 * tile * tile;
-  const pixels = new Float32Array(images.length * most * tileSize);
-  pictures.forEach(({ base, grid }, i) => {
-    pixels.set(base, i * most * tileSize);
-    pixels.set(grid, (i * most + 1) * tileSize);
-  });
-  return {
-    pixelValues: new Tensor('float32', [images.length, most, 3, tile, tile], pixels),
-    imageSizes: imageSizes(images),
-  };
+  return { pixelValues: paddedViews(pictures, { height: tile, width: tile }), imageSizes: imageSizes(images) };
 }
 
 /** LLaVA-OneVision: the same; with vision_aspect_ratio 'pad' each picture is one tile, padded to a square (several in one prompt). */
@@ -70,37 +61,23 @@ function imageSizes(images: readonly RawImage[]): Tensor {
   return new Tensor('int64', [images.length, 2], sizes);
 }
 
-async function tiles(
+/** The whole picture, then the tiles of its best resolution. */
+function tiles(
   image: RawImage,
   config: ProcessorConfig,
   pinpoints: readonly (readonly [number, number])[],
   tile: number,
-): Promise<{ base: Float32Array; grid: Float32Array; count: number }> {
+): Promise<Float32Array> {
   const [height, width] = selectBestResolution(image.height, image.width, pinpoints);
   const [newHeight, newWidth] = fittedSize(image.height, image.width, height, width);
-  const rows = Math.floor(height / tile);
-  const cols = Math.floor(width / tile);
-  const [base, grid] = await Promise.all([
-    preprocessImage(image, {
-      steps: [{ op: 'resize', width: tile, height: tile, filter: config.filter }],
-      ...normalisation(config),
-    }),
-    preprocessImage(image, {
-      steps: [
-        { op: 'resize', width: newWidth, height: newHeight, filter: config.filter },
-        {
-          op: 'crop',
-          left: -Math.floor((width - newWidth) / 2),
-          top: -Math.floor((height - newHeight) / 2),
-          width,
-          height,
-        },
-      ],
-      tiles: { width: tile, height: tile, cols, rows },
-      ...normalisation(config),
-    }),
-  ]);
-  return { base, grid, count: 1 + rows * cols };
+  const size = { height: tile, width: tile };
+  const [left, top] = [-Math.floor((width - newWidth) / 2), -Math.floor((height - newHeight) / 2)];
+  const steps: PixelStep[] = [
+    { op: 'resize', width: newWidth, height: newHeight, filter: config.filter },
+    { op: 'crop', left, top, width, height },
+  ];
+  const grid = [Math.floor(height / tile), Math.floor(width / tile)] as const;
+  return preprocessImage(image, squashed(config, size), tilesBehind(config, steps, size, grid));
 }
 
 /** Checked pinpoints, [height, width] each. */

@@ -1,5 +1,6 @@
 /** Pixtral, Mistral 3: the picture at its own size, shrunk where it is too large, stretched to whole patches. */
 import { OcelliError } from '../../errors';
+import { preprocessImage } from '../../media/native-image';
 import { Tensor } from '../../media/tensor';
 import type { RawImage } from '../../media/types';
 import { positiveInteger, processorError, type ProcessorConfig, type Size } from './config';
@@ -9,21 +10,24 @@ import { int64, squashed } from './views';
 export async function pixtral(images: readonly RawImage[], config: ProcessorConfig): Promise<Record<string, Tensor>> {
   const sizes = images.map((image) => pixtralSize(image.height, image.width, config));
   const [height, width] = [0, 1].map((axis) => Math.max(...sizes.map((s) => s[axis]!))) as [number, number];
+  const imageSizes = int64([images.length, 2], sizes.flat());
+  const shape = [images.length, 3, height, width];
+  const squash = (image: RawImage, [h, w]: readonly [number, number]): Promise<Float32Array> =>
+    preprocessImage(image, squashed(config, { height: h, width: w }));
+  if (images.length === 1)
+    return { pixelValues: new Tensor('float32', shape, await squash(images[0]!, sizes[0]!)), imageSizes };
   const pixels = new Float32Array(images.length * 3 * height * width);
   await Promise.all(
     images.map(async (image, i) => {
       const [h, w] = sizes[i]!;
-      const picture = await squashed(image, config, { height: h, width: w });
+      const picture = await squash(image, [h, w]);
       for (let row = 0; row < 3 * h; row++) {
         const to = (i * 3 + Math.floor(row / h)) * height + (row % h);
         pixels.set(picture.subarray(row * w, (row + 1) * w), to * width);
       }
     }),
   );
-  return {
-    pixelValues: new Tensor('float32', [images.length, 3, height, width], pixels),
-    imageSizes: int64([images.length, 2], sizes.flat()),
-  };
+  return { pixelValues: new Tensor('float32', shape, pixels), imageSizes };
 }
 
 /** [height, width] in multiples of the patch (transformers, image_processing_pixtral.py, get_resize_output_image_size). */

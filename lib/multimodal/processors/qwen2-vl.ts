@@ -4,7 +4,8 @@ import { preprocessImage } from '../../media/native-image';
 import { Tensor } from '../../media/tensor';
 import type { RawImage } from '../../media/types';
 import { normalisation } from './clip';
-import { processorError, positiveInteger, type ProcessorConfig } from './config';
+import { positiveInteger, processorError, type ProcessorConfig } from './config';
+import { joined } from './views';
 
 /** pixelValues [patches of all pictures, 3 * temporal * patch * patch]; imageGridThw [n, 3]: time, rows, columns in patches. */
 export async function qwen2Vl(images: readonly RawImage[], config: ProcessorConfig): Promise<Record<string, Tensor>> {
@@ -18,15 +19,8 @@ export async function qwen2Vl(images: readonly RawImage[], config: ProcessorConf
       };
     }),
   );
-  const length = pictures.reduce((n, p) => n + p.patches.length, 0);
-  const pixels = new Float32Array(length);
-  let offset = 0;
-  for (const { patches } of pictures) {
-    pixels.set(patches, offset);
-    offset += patches.length;
-  }
   return {
-    pixelValues: rowsOfPatches(pixels, config),
+    pixelValues: rowsOfPatches(joined(pictures.map((p) => p.patches)), config),
     imageGridThw: new Tensor(
       'int64',
       [images.length, 3],
@@ -56,7 +50,10 @@ function rowsOfPatches(pixels: Float32Array, config: ProcessorConfig): Tensor {
   return new Tensor('float32', [pixels.length / row, row], pixels);
 }
 
-/** A patch is as many frames deep as `temporal` says; where frames are missing, the last one stays. A picture is one frame. */
+/**
+ * Rows in the order of merged blocks; inside a row: channel, time, y, x. A patch is as many frames deep as `temporal` says; where frames are
+ * missing, the last one stays.
+ */
 async function patchRows(
   frames: readonly RawImage[],
   [time, rows, cols]: PatchGrid,
@@ -64,19 +61,21 @@ async function patchRows(
 ): Promise<Float32Array> {
   const { patch, merge, temporal } = patchSizes(config);
   const [height, width] = [rows * patch, cols * patch];
-  const pixels = await Promise.all(
-    frames.map((image) =>
-      preprocessImage(image, {
-        steps: config.doResize ? [{ op: 'resize', width, height, filter: config.filter }] : [],
-        ...normalisation(config),
-      }),
-    ),
-  );
-  const size = rows * cols * 3 * temporal * patch * patch;
-  const out = new Float32Array(time * size);
-  for (let t = 0; t < time; t++) {
-    const deep = Array.from({ length: temporal }, (_, i) => pixels[Math.min(t * temporal + i, pixels.length - 1)]!);
-    mergeOrderedPatches(deep, height, width, patch, merge, out.subarray(t * size, (t + 1) * size));
+  const patchesOf = (image: RawImage, repeat: number): Promise<Float32Array> =>
+    preprocessImage(image, {
+      steps: config.doResize ? [{ op: 'resize', width, height, filter: config.filter }] : [],
+      tiles: { width: patch, height: patch, rows, cols, square: merge, repeat },
+      ...normalisation(config),
+    });
+  if (frames.length === 1) return patchesOf(frames[0]!, temporal);
+  const pixels = await Promise.all(frames.map((image) => patchesOf(image, 1)));
+  const plane = patch * patch;
+  const planes = rows * cols * 3;
+  const out = new Float32Array(time * temporal * planes * plane);
+  for (let i = 0; i < time * temporal; i++) {
+    const frame = pixels[Math.min(i, pixels.length - 1)]!;
+    let at = (Math.floor(i / temporal) * temporal * planes + (i % temporal)) * plane;
+    for (let p = 0; p < planes; p++, at += temporal * plane) out.set(frame.subarray(p * plane, (p + 1) * plane), at);
   }
   return out;
 }
@@ -197,34 +196,4 @@ function roundHalfEven(x: number): number {
   if (rest < 0.5) return floor;
   if (rest > 0.5) return floor + 1;
   return floor % 2 === 0 ? floor : floor + 1;
-}
-
-/** CHW pixels of frames to rows ordered (block row, block column, row in block, column in block); inside a row: channel, time, y, x. */
-function mergeOrderedPatches(
-  frames: readonly Float32Array[],
-  height: number,
-  width: number,
-  patch: number,
-  merge: number,
-  out: Float32Array,
-): void {
-  const rows = height / patch;
-  const cols = width / patch;
-  let at = 0;
-  for (let blockRow = 0; blockRow < rows; blockRow += merge) {
-    for (let blockCol = 0; blockCol < cols; blockCol += merge) {
-      for (let inside = 0; inside < merge * merge; inside++) {
-        const top = (blockRow + Math.floor(inside / merge)) * patch;
-        const left = (blockCol + (inside % merge)) * patch;
-        for (let c = 0; c < 3; c++) {
-          for (const chw of frames) {
-            for (let y = 0; y < patch; y++, at += patch) {
-              const from = (c * height + top + y) * width + left;
-              out.set(chw.subarray(from, from + patch), at);
-            }
-          }
-        }
-      }
-    }
-  }
 }
