@@ -222,6 +222,8 @@ export class LLM implements AsyncDisposable {
       messages,
       { ...options, ...(template === undefined ? {} : { chatTemplate: template }) },
       placeholders,
+      // Of checkpoints with pictures, also where one runs for text alone.
+      config.preprocessorConfig !== undefined || config.processorConfig !== undefined,
     );
   }
 

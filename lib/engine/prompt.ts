@@ -39,7 +39,7 @@ export function tokenizePrompt(tokenizer: Tokenizer | undefined, prompt: Prompt)
 
 function fromText(tokenizer: Tokenizer | undefined, prompt: string, media: Media): TokenizedPrompt {
   if (!tokenizer) throw noTokenizer('a text prompt');
-  const segments = tokenizer.segments(prompt);
+  const segments = tokenizer.segments(prompt, { addSpecialTokens: !tokenizer.spellsBos(prompt) });
   return { promptTokenIds: tokenizer.encodeSegments(segments), prompt, segments, ...mediaOf(media), trusted: true };
 }
 
@@ -75,12 +75,16 @@ function badPrompt(prompt: unknown): OcelliError {
   );
 }
 
-/** @param placeholders modality -> how its placeholder token is spelled, for templates that take no content parts */
+/**
+ * @param placeholders modality -> how its placeholder token is spelled, for templates that take no content parts
+ * @param addSpecialTokens where the template leaves them to the processor of pictures
+ */
 export async function tokenizeMessages(
   tokenizer: Tokenizer | undefined,
   messages: readonly Message[],
   options: ChatOptions,
   placeholders: Readonly<Record<string, string>>,
+  addSpecialTokens: boolean,
 ): Promise<TokenizedPrompt> {
   if (!tokenizer) throw noTokenizer('messages');
   const items: Items = {};
@@ -99,6 +103,7 @@ export async function tokenizeMessages(
       ...(variables === undefined ? {} : { variables }),
     },
     placeholders,
+    addSpecialTokens,
   );
   return {
     promptTokenIds: ids,

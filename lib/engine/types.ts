@@ -20,7 +20,7 @@ export interface TokensPrompt extends Media {
   promptTokenIds: readonly number[];
 }
 
-/** A text, one prompt of token ids, or either with pictures. Texts are trusted: special tokens in them are read. */
+/** A text, one prompt of token ids, or either with pictures. Texts are trusted: special tokens in them are read, and a BOS is not added to one that spells it. */
 export type Prompt = string | readonly number[] | TextPrompt | TokensPrompt;
 
 export type ContentPart =

@@ -3,22 +3,37 @@ import { OcelliError } from '../errors';
 import { renderTemplate, type TemplateMessage } from './chat-template';
 
 const probe = 'ocelli probe';
-const takesParts = new Map<string, Promise<boolean>>();
+const known = new Map<string, Promise<Takes>>();
 const maxKnown = 64;
 
-/** Whether a template writes the text of content parts, or takes content as a string only: one rendering tells. */
-export function templateTakesParts(template: string, tokens: Readonly<Record<string, unknown>>): Promise<boolean> {
-  const known = takesParts.get(template);
-  if (known) return known;
-  const messages = [{ role: 'user', content: [{ type: 'text', text: probe }] }];
-  const answer = renderTemplate(template, messages, tokens, {}).then(
-    // A list that was written as a string shows its keys.
-    (text) => text.includes(probe) && !/["']?type["']?\s*:/.test(text) && !text.includes('[object'),
-    () => false,
-  );
-  if (takesParts.size >= maxKnown) takesParts.delete(takesParts.keys().next().value!);
-  takesParts.set(template, answer);
+/** What a template takes as a message's content; one that takes neither is told so by its own error. */
+export interface Takes {
+  parts: boolean;
+  text: boolean;
+}
+
+/** One rendering of each tells: its text is there, and no list was written as a string, which shows its keys. */
+export function templateTakes(template: string, tokens: Readonly<Record<string, unknown>>): Promise<Takes> {
+  const found = known.get(template);
+  if (found) return found;
+  const takes = (content: unknown): Promise<boolean> =>
+    renderTemplate(template, [{ role: 'user', content }], tokens, {}).then(
+      (text) => text.includes(probe) && !/["']?type["']?\s*:/.test(text) && !text.includes('[object'),
+      () => false,
+    );
+  const answer = Promise.all([takes([{ type: 'text', text: probe }]), takes(probe)]).then(([parts, text]): Takes => ({
+    parts,
+    text,
+  }));
+  if (known.size >= maxKnown) known.delete(known.keys().next().value!);
+  known.set(template, answer);
   return answer;
+}
+
+/** A text as the one part of its message, for templates that take parts only. */
+export function messageOfParts(message: TemplateMessage): TemplateMessage {
+  if (typeof message.content !== 'string') return message;
+  return { ...message, content: [{ type: 'text', text: message.content }] };
 }
 
 /**

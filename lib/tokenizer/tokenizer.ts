@@ -3,7 +3,7 @@ import { OcelliError } from '../errors';
 import { AddedTokenMatcher, type AddedToken, type Stretch } from './added-tokens';
 import { Bpe, type Model } from './bpe';
 import { renderTemplate, type ChatTemplateOptions, type TemplateMessage } from './chat-template';
-import { breakSpellings, flatMessage, templateTakesParts, unusedCharacter } from './message-text';
+import { breakSpellings, flatMessage, messageOfParts, templateTakes, unusedCharacter } from './message-text';
 import { decoderOf, type Decoder } from './decoders';
 import { Unigram, WordPiece } from './models';
 import { object, openTokenizerFiles, readTemplates, type Json, type TokenizerFiles } from './files';
@@ -119,9 +119,18 @@ export class Tokenizer {
   /** A trusted text in parts: its special tokens as ids, what stands between them as text. */
   segments(text: string, { addSpecialTokens = true }: { addSpecialTokens?: boolean } = {}): Segment[] {
     const parts = this.rawMatcher.split(wellFormed(text)).map((s) => segmentOf(s, true));
-    const around = (ids: readonly number[]): Segment[] =>
-      addSpecialTokens && ids.length > 0 ? [{ ids, outside: true }] : [];
+    return addSpecialTokens ? this.surrounded(parts) : parts;
+  }
+
+  private surrounded(parts: readonly Segment[]): Segment[] {
+    const around = (ids: readonly number[]): Segment[] => (ids.length > 0 ? [{ ids, outside: true }] : []);
     return [...around(this.leading), ...parts, ...around(this.trailing)];
+  }
+
+  /** Whether a text spells the token that would be put in front of it (transformers, processing_utils.py, apply_chat_template). */
+  spellsBos(text: string): boolean {
+    const bos = this.leading.length > 0 ? this.idToToken(this.leading[0]!) : undefined;
+    return bos !== undefined && text.startsWith(bos);
   }
 
   /** Ids of a prompt in parts. */
@@ -175,29 +184,33 @@ export class Tokenizer {
    * template writes are tokens. A private-use character that no message holds breaks the spellings until the template's own
    * tokens are cut out.
    * @param placeholders modality -> token of an item, written in front of a message's text where the template takes no parts
+   * @param addSpecialTokens as a text's, unless the template writes the BOS itself: what a processor of pictures does
    */
   async renderChat(
     messages: readonly TemplateMessage[],
     options: ChatTemplateOptions = {},
     placeholders: Readonly<Record<string, string>> = {},
+    addSpecialTokens = false,
   ): Promise<{ text: string; segments: Segment[]; ids: number[] }> {
     const all = JSON.stringify(messages);
     const marker = unusedCharacter(all);
     const items = new Map<string, string>();
     for (const modality of Object.keys(placeholders))
       items.set(modality, unusedCharacter([all, marker, ...items.values()].join('')));
-    const lists = messages.some((m) => Array.isArray(m.content));
-    const flat = lists && !(await templateTakesParts(this.chatTemplate(options), this.templateVariables()));
-    const given = flat ? messages.map((m) => flatMessage(m, (modality) => items.get(modality) ?? '')) : messages;
+    const takes = await templateTakes(this.chatTemplate(options), this.templateVariables());
+    const given = messages.map((m) =>
+      takes.parts ? (takes.text ? m : messageOfParts(m)) : flatMessage(m, (modality) => items.get(modality) ?? ''),
+    );
     const contents = this.added.map((t) => t.content).filter((c) => c.length > 1);
     const broken = contents.length === 0 ? given : given.map((m) => breakSpellings(m, contents, marker));
     let rendered = await this.applyChatTemplate(broken, options);
     // Only the text that flatMessage wrote has these characters.
     for (const [modality, item] of items) rendered = rendered.replaceAll(item, placeholders[modality]!);
-    // The template writes its own BOS; a stretch that starts the text keeps its prefix rules.
-    const segments = this.rawMatcher
+    // A stretch that starts the text keeps its prefix rules.
+    const parts = this.rawMatcher
       .split(wellFormed(rendered))
       .map((s) => segmentOf(s.id === undefined ? { text: s.text.replaceAll(marker, '') } : s, false));
+    const segments = addSpecialTokens && !this.spellsBos(rendered) ? this.surrounded(parts) : parts;
     return { text: rendered.replaceAll(marker, ''), segments, ids: this.encodeSegments(segments) };
   }
 

@@ -36,6 +36,35 @@ describe('a template that takes text only', () => {
   });
 });
 
+describe('a template that takes parts only', () => {
+  const chatTemplate = `{% for m in messages %}{{ m.role }}:{% for p in m.content %}{% if p.type == 'image' %}<image>{% else %}{{ p.text }}{% endif %}{% endfor %};{% endfor %}`;
+  const messages = [
+    { role: 'system', content: 'Be brief.' },
+    { role: 'user', content: [{ type: 'image' }, { type: 'text', text: 'What?' }] },
+    { role: 'assistant', content: 'A cat.' },
+  ];
+
+  test('gets a text as its one part', async () => {
+    const tokenizer = await Tokenizer.load(folder);
+    const { text: rendered } = await tokenizer.renderChat(messages, { chatTemplate });
+    expect(rendered).toBe('system:Be brief.;user:<image>What?;assistant:A cat.;');
+    expect((await tokenizer.renderChat([messages[0]!], { chatTemplate })).text).toBe('system:Be brief.;');
+  });
+
+  test('its checkpoint begins a chat as its processor does: with the BOS, once', async () => {
+    const llm = await LLM.load(folder);
+    const ids = async (template: string): Promise<number[]> =>
+      (await llm.chat([{ role: 'user', content: 'hi' }], { maxTokens: 1 }, { chatTemplate: template })).promptTokenIds;
+    const begun = llm.tokenizer.encode('user:hi;');
+    expect(begun[0]).toBe(llm.tokenizer.bosTokenId);
+    expect(await ids(chatTemplate)).toEqual(begun);
+    expect(await ids(`<s>${chatTemplate}`)).toEqual(llm.tokenizer.encode('<s>user:hi;', { addSpecialTokens: false }));
+    const { promptTokenIds } = await llm.generate('<s>user:hi;', { maxTokens: 1 });
+    expect(promptTokenIds.filter((id) => id === begun[0])).toHaveLength(1);
+    await llm.dispose();
+  });
+});
+
 test('more pictures than the limit: the error says how many may be sent and what to change', async () => {
   const llm = await LLM.load(folder, { limitMmPerPrompt: { image: 2 } });
   try {
