@@ -5,6 +5,7 @@ import { completeConfig } from '../../dist/config/hf-config';
 import type { RegistryModelConfig } from '../../dist/config/model-class';
 import { INPUT_REGISTRY, MULTIMODAL_REGISTRY, type RawImage } from '../../dist/index';
 import { resolveModelClass } from '../../dist/models/registry';
+import { bounds } from '../goldens/quantized';
 import { root } from '../models/fixtures';
 
 interface Family {
@@ -258,6 +259,10 @@ async function tokensOf({ architectures, pictures }: Family): Promise<[number, n
   return [ids.filter((id) => id === row).length, MULTIMODAL_REGISTRY.getMaxMultimodalTokens(modelConfig)];
 }
 
+/** Formats in which its golden checkpoint is held to float32's answers. */
+const quantised = ({ golden }: Family): string =>
+  [...new Set(golden.flatMap((folder) => Object.keys(bounds[folder] ?? {}).filter((f) => f.startsWith('int'))))].join(', ') || '-';
+
 export async function modelsPage(): Promise<string> {
   const code = (names: readonly string[]): string => names.map((n) => `\`${n}\``).join(', ') || '-';
   const text = families.filter((f) => !f.pictures);
@@ -265,7 +270,7 @@ export async function modelsPage(): Promise<string> {
   const rows: string[] = [];
   for (const f of vision) {
     const [one, most] = await tokensOf(f);
-    rows.push(`| ${f.name} | ${code(f.architectures)} | ${f.pictures!.sizes} | ${one} | ${most} | ${code(f.golden)} | ${code(f.hub)} |`);
+    rows.push(`| ${f.name} | ${code(f.architectures)} | ${f.pictures!.sizes} | ${one} | ${most} | ${quantised(f)} | ${code(f.golden)} | ${code(f.hub)} |`);
   }
   return `# Models
 
@@ -283,8 +288,8 @@ Tokens are those of features, for one picture of 1024 x 768 and for the most exp
 \`mmProcessorKwargs\` (\`minPixels\`, \`maxPixels\`, \`doImageSplitting\`, \`maxPatches\`, \`doPanAndScan\` ...) changes both.
 Qwen-VL and LLaVA-OneVision take videos as frames, too ([pictures.md](pictures.md)).
 
-| Family | Architectures | Pictures | Tokens | At most | Golden test | Not run here |
-|-|-|-|-|-|-|-|
+| Family | Architectures | Pictures | Tokens | At most | Quantised | Golden test | Not run here |
+|-|-|-|-|-|-|-|-|
 ${rows.join('\n')}
 
 For text alone a checkpoint of this table can be loaded without its tower: with \`limitMmPerPrompt\` of 0 for each modality its
@@ -293,9 +298,9 @@ of a multimodal checkpoint that is not here. Both give the bits of the whole mod
 
 ## Text
 
-| Family | Architectures | Golden test | Not run here |
-|-|-|-|-|
-${text.map((f) => `| ${f.name} | ${code(f.architectures)} | ${code(f.golden)} | ${code(f.hub)} |`).join('\n')}
+| Family | Architectures | Quantised | Golden test | Not run here |
+|-|-|-|-|-|
+${text.map((f) => `| ${f.name} | ${code(f.architectures)} | ${quantised(f)} | ${code(f.golden)} | ${code(f.hub)} |`).join('\n')}
 
 Rope scalings: linear, dynamic (up to the model's own length), Llama 3, YaRN, LongRoPE (a prompt's length chooses its
 factors, and its answer keeps them), M-RoPE. A model that is not here is added as [add-a-model.md](add-a-model.md) says.
