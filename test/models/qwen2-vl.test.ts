@@ -126,5 +126,5 @@ test('both generations of config.json leave the same programs', async () => {
   expect(dump(older)).toContain('sections=[2, 3, 3]');
   expect(dump(older)).toContain('sections=[4, 4]');
   const { rope_scaling: _, ...without } = text!;
-  expect(await codeOf(() => dump({ ...older, text_config: without }))).toBe('ERR_SHAPE');
+  expect(await codeOf(() => dump({ ...older, text_config: without }))).toBe('ERR_CONFIG');
 });
