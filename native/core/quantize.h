@@ -60,20 +60,22 @@ static inline float off_grid(float x, float least, float inverse) {
 // `usual` where there is none. What is accepted is nearer than rounding to the usual steps would be.
 static inline int steps_of(const float* x, float least, float range, int most, int usual) {
   constexpr int kMost = 16;
-  constexpr int kFirst = 4;
+  constexpr int kFirst = 2;
   constexpr float kNear = 0x1p-20f;  // squared
   if (!(range > 0)) return usual;
   // The first weights beside every grid, in vectors: hardly a block of other weights has to be looked at further.
   float first[kMost] = {};
+  float inverse = 1 / range;
   for (int i = 0; i < kFirst; i++) {
     for (int s = 0; s < kMost; s++) {
-      float off = off_grid(x[i], least, static_cast<float>(s + 1) / range);
+      float off = off_grid(x[i], least, static_cast<float>(s + 1) * inverse);
       first[s] += off * off;
     }
   }
   for (int steps = 1; steps <= most; steps++) {
+    if (!(first[steps - 1] < kFirst * kNear)) continue;
     float scale = range / static_cast<float>(steps);
-    if (!(first[steps - 1] < kFirst * kNear) || scale > 65504) continue;  // f16 has no larger scale
+    if (scale > 65504) continue;  // f16 has no larger scale
     bool near = true;
     for (int i = 0; i < kQuantBlock && near; i++) {
       float off = off_grid(x[i], least, 1 / scale);
