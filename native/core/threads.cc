@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -63,6 +65,14 @@ int available_cores() {
   // More threads than the quota would be throttled in the middle of a step: round down.
   if (quota > 0) cores = std::min(cores, std::max(1, static_cast<int>(quota)));
   return std::max(1, cores);
+}
+
+void stand_behind_event_loop(int nicer) {
+#ifdef __linux__
+  setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, static_cast<id_t>(getpid())) + nicer);  // 0: this thread alone
+#else
+  (void)nicer;
+#endif
 }
 
 // A task is taken by lowering `left` by compare-and-swap; only its owner reads body and tasks, and a job cannot end
@@ -173,6 +183,7 @@ struct Pool::State {
 
   static void* entry(void* argument) {
     Worker* worker = static_cast<Worker*>(argument);
+    stand_behind_event_loop(kNicerToCompute);
     worker->state->loop(worker->index);
     return nullptr;
   }

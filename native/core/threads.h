@@ -12,6 +12,12 @@ namespace ocelli {
 // Cores that this process may use: min(affinity, cgroup quota), at least 1.
 int available_cores();
 
+// How much nicer than the event loop's thread ours are: with fewer cores than threads it would wait its turn behind them.
+constexpr int kNicerToCompute = 2;
+constexpr int kNicerToPrepare = 5;  // pictures, which must not make a step wait either
+// Makes the calling thread so, on Linux. A thread inherits the niceness of the one that started it: this counts from the process's.
+void stand_behind_event_loop(int nicer);
+
 class Pool {
  public:
   explicit Pool(int threads);  // the caller of parallel_for is one of them

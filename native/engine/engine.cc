@@ -179,6 +179,7 @@ void Engine::stop() {
 
 void Engine::loop() {
   pthread_setname_np(pthread_self(), "ocelli-engine");
+  stand_behind_event_loop(kNicerToCompute);
   for (bool going = true; going;) {
     try {
       going = intake();

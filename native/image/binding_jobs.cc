@@ -7,7 +7,6 @@
 #ifdef __linux__
 #include <pthread.h>
 #include <signal.h>
-#include <sys/resource.h>
 #endif
 
 #include "core/check.h"
@@ -18,8 +17,6 @@ namespace image {
 namespace {
 
 constexpr size_t kMaxThreads = 4;  // a picture takes milliseconds; more threads would take cores from the model
-// How much nicer than the process: with fewer cores than threads, pictures must not make the event loop wait its turn.
-constexpr int kNicer = 5;
 
 // The threads take no signals: a handler of the host must run on the host's threads.
 class SignalsBlocked {
@@ -114,9 +111,7 @@ void Jobs::start_thread() {
 }
 
 void Jobs::run() {
-#ifdef __linux__
-  setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + kNicer);  // of this thread alone, on Linux
-#endif
+  stand_behind_event_loop(kNicerToPrepare);
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
     ++idle_;
