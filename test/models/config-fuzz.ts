@@ -56,13 +56,14 @@ function changed(json: Json, path: readonly string[], change: (value: unknown) =
 const whole = ['ERR_MEMORY', 'ERR_UNKNOWN_ARCHITECTURE', 'ERR_OPTION'];
 
 /**
- * Plans an engine for each field of a file of `source` changed; @param every all changes of each field, or one of them in turn
+ * Plans an engine for each field of a file of `source` changed.
+ * @param count how many of the changes each field gets
  * @returns how many were tried, and what came of those that are neither planned nor refused as they should be
  */
 export async function fuzzConfig(
   source: string,
   file: string,
-  every: boolean,
+  count: number,
 ): Promise<{ tried: number; bad: string[] }> {
   const folder = mkdtempSync(join(tmpdir(), 'ocelli-fuzz-'));
   for (const name of readdirSync(source)) if (name !== file) symlinkSync(join(source, name), join(folder, name));
@@ -73,7 +74,7 @@ export async function fuzzConfig(
   const start = [...source].reduce((sum, letter) => sum + letter.charCodeAt(0), 0);
   for (const [i, path] of fieldsOf(json).entries()) {
     for (const [k, change] of changes.entries()) {
-      if (!every && k !== (start + i) % changes.length) continue;
+      if ((start + i - k) % Math.ceil(changes.length / count) !== 0) continue;
       writeFileSync(join(folder, file), JSON.stringify(changed(json, path, change)));
       tried++;
       // Without a length the model's own counts.
