@@ -26,8 +26,7 @@ inline void multiply_tiles(const uint16_t* a, int64_t a_stride, const uint16_t* 
                            int64_t steps, float* c, int64_t c_stride) {
   const uint16_t* from[N];
   for (int j = 0; j < N; j++) from[j] = b + (column + j) / 2 * panel + (column + j) % 2 * 2 * kLanes;
-  // The compiler's intrinsics do not say which memory they read and write.
-  asm volatile("" ::: "memory");
+  before_tile_loads();
   _tile_zero(0);
   if constexpr (N > 1) _tile_zero(1);
   if constexpr (N > 2) _tile_zero(2);
@@ -54,7 +53,6 @@ inline void multiply_tiles(const uint16_t* a, int64_t a_stride, const uint16_t* 
   if constexpr (N > 1) _tile_stored(1, c + 16, c_stride * 4);
   if constexpr (N > 2) _tile_stored(2, c + 32, c_stride * 4);
   if constexpr (N > 3) _tile_stored(3, c + 48, c_stride * 4);
-  asm volatile("" ::: "memory");
 }
 
 // Any number of tiles of columns from `column` on, four at once.

@@ -44,6 +44,7 @@ inline void fetch_tile(const uint16_t* from) {
 template <bool kFetch>
 __attribute__((noinline)) void multiply_two(const uint16_t* a, int64_t first, int64_t rows, const uint16_t* b,
                                             int64_t steps, Sums c) {
+  before_tile_loads();
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -74,6 +75,7 @@ __attribute__((noinline)) void multiply_two(const uint16_t* a, int64_t first, in
 template <int kPanels>
 __attribute__((noinline)) void multiply_one(const uint16_t* a, int64_t rows, const uint16_t* b, int64_t panel,
                                             int64_t steps, Sums c) {
+  before_tile_loads();
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);

@@ -18,7 +18,7 @@ namespace {
 
 constexpr int kTileRows = 16;
 // Rows from which on tiles are faster: AVX-512 splits nibbles for each tile of its own, or reads bytes as they are.
-constexpr int64_t kLeastRows[] = {40, 16};  // of eight bits, of four
+constexpr int64_t kLeastRows[] = {64, 16};  // of eight bits, of four
 constexpr int64_t kTileBytes = kQuantBlock * kLanes;  // of 16 columns
 constexpr int64_t kDots = 2 * kTileRows * kNR;        // of a block
 
@@ -92,6 +92,7 @@ struct TiledQuantized : LinearCall {
   template <class F>
   static __attribute__((always_inline)) void multiply(const int8_t* a, int64_t first, const uint8_t* b, int32_t* dots,
                                                       const F& between) {
+    before_tile_loads();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);

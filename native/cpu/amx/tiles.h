@@ -36,6 +36,9 @@ class TileRegisters {
   } sizes_;
 };
 
+// What was stored so far is there for the tiles that are loaded next: gcc 12's intrinsic does not say that it reads.
+inline void before_tile_loads() { asm volatile("" ::: "memory"); }
+
 }  // namespace OCELLI_ISA_NS
 }  // namespace cpu
 }  // namespace ocelli
