@@ -25,7 +25,7 @@ const mostOfOthers = 2 ** 24;
 const mostPatches = 512;
 
 /** Numbers that are not counts. */
-const real = /(_eps|_theta|_freq|_ratio|_scalar|_softcapping|tokens_per_second|_factor)$/;
+const real = /(_eps|_theta|_freq|_ratio|_scalar|_softcapping|tokens_per_second|(?<!^scale)_factor)$/;
 /** Counts that may be 0. */
 const fromZero = /(_token_index|_token_id|^max_window_layers)$/;
 
@@ -41,7 +41,7 @@ export function checkFields(
     if (Array.isArray(fallback)) indices(config, field, prefix);
     else if (typeof fallback === 'boolean') boolean(config, field, prefix);
     else if (typeof fallback === 'string') text(config, field, prefix);
-    else if (real.test(field) && field !== 'scale_factor') positiveNumber(config, field, prefix);
+    else if (real.test(field)) positiveNumber(config, field, prefix);
     else if (fromZero.test(field)) integer(config, field, prefix, 0);
     else positiveInteger(config, field, prefix);
   }

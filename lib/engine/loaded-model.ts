@@ -102,10 +102,7 @@ export async function loadModel(model: string | URL, options: EngineOptions & Lo
 function tracedWithin(config: ModelConfig): TracedModel {
   const traced = traceModel(config.modelClass as never, config.hfConfig, config.dtype);
   const limits = MULTIMODAL_REGISTRY.getMmLimitsPerPrompt(config);
-  return {
-    ...traced,
-    encoders: traced.encoders.filter(({ modality }) => limits[modality] !== 0),
-  };
+  return { ...traced, encoders: traced.encoders.filter(({ modality }) => limits[modality] !== 0) };
 }
 
 /** How many rows an encoder gives: asked of the loaded program, and remembered by its sizes. */

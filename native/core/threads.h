@@ -12,10 +12,12 @@ namespace ocelli {
 // Cores that this process may use: min(affinity, cgroup quota), at least 1.
 int available_cores();
 
-// How much nicer than the event loop's thread ours are: with fewer cores than threads it would wait its turn behind them.
+// How much nicer than the event loop's thread ours are: with fewer cores than threads it would wait its turn behind
+// them.
 constexpr int kNicerToCompute = 2;
 constexpr int kNicerToPrepare = 5;  // pictures, which must not make a step wait either
-// Makes the calling thread so, on Linux. A thread inherits the niceness of the one that started it: this counts from the process's.
+// Makes the calling thread so, on Linux. It counts from the niceness of the process, not of the thread that started it,
+// which is inherited.
 void stand_behind_event_loop(int nicer);
 
 class Pool {

@@ -7,16 +7,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root } from '../models/fixtures';
-
-let checks = 0;
-let failed = 0;
-
-function check(right: boolean, what: string): void {
-  checks++;
-  if (right) return;
-  failed++;
-  process.stdout.write(`FAILED ${what}\n`);
-}
+import { check, counts } from './checks';
 
 interface Timing {
   name: string;
@@ -79,8 +70,10 @@ try {
       ),
       `a time of ${kernel}`,
     );
-  process.stdout.write(`gpu_check: ${size} MiB carried; 0 kernels, 0 instances, ${checks} checks, ${failed} failed\n`);
+  process.stdout.write(
+    `gpu_check: ${size} MiB carried; 0 kernels, 0 instances, ${counts.checks} checks, ${counts.failed} failed\n`,
+  );
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
-process.exitCode = failed > 0 ? 1 : 0;
+process.exitCode = counts.failed > 0 ? 1 : 0;

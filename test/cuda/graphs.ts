@@ -1,4 +1,5 @@
 /** Steps that come again in the same sizes are one launch of a graph: with the bits of the same steps op by op. */
+import { check } from './checks';
 import { run } from './without-gpu';
 
 /** Three sequences that end at different times, so that decode steps of three, of two and of one sequence come again. */
@@ -11,7 +12,7 @@ const script = (folder: string): string => `
   const bits = outputs.map(({ outputs: [o] }) => [o.tokenIds, o.logprobs.map((step) => [...step])]);
   say({ code: 'none', message: JSON.stringify(bits) });`;
 
-export function graphs(folder: string, check: (right: boolean, what: string) => void): void {
+export function graphs(folder: string): void {
   const answers = (fault: string): Record<string, string> =>
     run(script(folder), { OCELLI_EMULATED: `races=0${fault && `,fail=${fault}`}` });
   const replayed = answers('');

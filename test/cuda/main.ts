@@ -10,6 +10,7 @@ import { readGoldenFolder, type GoldenCase, type GoldenFolder } from '../goldens
 import { runFolder } from '../goldens/run';
 import { shared } from '../media/pictures';
 import { fixtureModels } from '../models/fixtures';
+import { check, counts } from './checks';
 import { graphs } from './graphs';
 import { withoutGpu } from './without-gpu';
 
@@ -25,16 +26,6 @@ const maxTokens = 6;
 
 /** Else it is a GPU's own driver. */
 const emulated = process.env.OCELLI_CUDA === 'emulated';
-
-let checks = 0;
-let failed = 0;
-
-function check(right: boolean, what: string): void {
-  checks++;
-  if (right) return;
-  failed++;
-  process.stdout.write(`FAILED ${what}\n`);
-}
 
 async function goldens(name: string): Promise<void> {
   for (const dtype of ['float32', 'bfloat16'] as const) {
@@ -129,11 +120,11 @@ async function main(): Promise<void> {
   if (positionals.length === 0) {
     for (const name of ['llama', 'llava-next-mistral']) await serving(name);
     for (const quantization of ['int8', 'int4'] as const) await quantized('llama', quantization);
-    if (emulated) graphs(join(folders, 'llama'), check);
-    if (emulated) withoutGpu(check);
+    if (emulated) graphs(join(folders, 'llama'));
+    if (emulated) withoutGpu();
   }
-  process.stdout.write(`whole models: 0 kernels, 0 instances, ${checks} checks, ${failed} failed\n`);
-  process.exitCode = failed > 0 ? 1 : 0;
+  process.stdout.write(`whole models: 0 kernels, 0 instances, ${counts.checks} checks, ${counts.failed} failed\n`);
+  process.exitCode = counts.failed > 0 ? 1 : 0;
 }
 
 main().catch((e: unknown) => {

@@ -1,6 +1,7 @@
 /** What goes wrong on the way to a GPU, and while it computes. Each in a process of its own: a driver is loaded once. */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
+import { check } from './checks';
 
 const root = join(__dirname, '../../..');
 
@@ -25,7 +26,7 @@ export function run(script: string, env: Record<string, string>): Record<string,
   }
 }
 
-export function withoutGpu(check: (right: boolean, what: string) => void): void {
+export function withoutGpu(): void {
   const expect = (what: string, got: Record<string, string>, code: string, message: RegExp): void =>
     check(got.code === code && message.test(got.message ?? ''), `${what}: received ${JSON.stringify(got)}`);
 

@@ -12,11 +12,7 @@ export async function qwen2Vl(images: readonly RawImage[], config: ProcessorConf
   const pictures = await Promise.all(
     images.map(async (image) => {
       const [rows, cols] = qwen2VlGrid(image.height, image.width, config);
-      return {
-        rows,
-        cols,
-        patches: await patchRows([image], [1, rows, cols], config),
-      };
+      return { rows, cols, patches: await patchRows([image], [1, rows, cols], config) };
     }),
   );
   return {
@@ -80,11 +76,7 @@ async function patchRows(
   return out;
 }
 
-export function patchSizes({ extra }: ProcessorConfig): {
-  patch: number;
-  merge: number;
-  temporal: number;
-} {
+export function patchSizes({ extra }: ProcessorConfig): { patch: number; merge: number; temporal: number } {
   return {
     patch: positiveInteger(extra, 'patch_size'),
     merge: positiveInteger(extra, 'merge_size'),

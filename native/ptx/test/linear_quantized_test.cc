@@ -7,9 +7,6 @@ namespace ocelli {
 namespace ref {
 extern const Backend backend;
 }
-namespace cuda {
-extern const Backend backend;
-}
 }  // namespace ocelli
 
 namespace {

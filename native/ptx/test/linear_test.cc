@@ -5,9 +5,6 @@ namespace ocelli {
 namespace ref {
 extern const OpImpl linear;
 }
-namespace cuda {
-extern const Backend backend;
-}
 }  // namespace ocelli
 
 namespace {

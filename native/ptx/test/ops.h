@@ -17,6 +17,7 @@ namespace cuda {
 #define OCELLI_OP(name) extern const OpImpl name;
 #include "core/ops.def"
 #undef OCELLI_OP
+extern const Backend backend;
 }  // namespace cuda
 
 namespace ptx {

@@ -7,12 +7,6 @@
 #include "ptx/test/cublas.h"
 #include "ptx/test/ops.h"
 
-namespace ocelli {
-namespace cuda {
-extern const Backend backend;
-}
-}  // namespace ocelli
-
 namespace {
 
 using namespace ocelli;
