@@ -41,7 +41,8 @@ function runtime(library) {
 }
 
 const options = {
-  ASAN_OPTIONS: 'detect_leaks=0:abort_on_error=0:detect_stack_use_after_return=1',
+  // Stand-ins for stack frames are not aligned to the 64 bytes that spilled vectors need (gcc's bug 110027): a store into one faults.
+  ASAN_OPTIONS: 'detect_leaks=0:abort_on_error=0:detect_stack_use_after_return=0',
   UBSAN_OPTIONS: 'print_stacktrace=1',
   TSAN_OPTIONS: 'halt_on_error=1:second_deadlock_stack=1',
 };

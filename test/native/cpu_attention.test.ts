@@ -146,10 +146,12 @@ function naive(
   pairs: boolean,
 ): Float32Array {
   const f = Math.fround;
+  const query = pairs ? q.map(toBf16) : q;
+  const by = f(scale);
   const scores = k.map((key) => {
     let sum = 0;
-    q.forEach((x, d) => (sum = f(sum + f((pairs ? toBf16(x) : x) * key[d]!))));
-    sum = f(sum * f(scale));
+    for (let d = 0; d < query.length; d++) sum = f(sum + f(query[d]! * key[d]!));
+    sum = f(sum * by);
     return softcap > 0 ? f(f(Math.tanh(f(sum / softcap))) * softcap) : sum;
   });
   const most = Math.max(...scores);
@@ -157,7 +159,7 @@ function naive(
   const total = weights.reduce((a, b) => f(a + b), 0);
   return Float32Array.from(v[0]!, (_, d) => {
     let sum = 0;
-    weights.forEach((w, j) => (sum = f(sum + f(w * v[j]![d]!))));
+    for (let j = 0; j < weights.length; j++) sum = f(sum + f(weights[j]! * v[j]![d]!));
     return f(sum / total);
   });
 }
@@ -181,6 +183,14 @@ function expectAccurate(setting: Setting, sequences: Sequence[], seed: number, i
   };
   const keys = cache.keys.map(round);
   const values = cache.values.map(round);
+  const sizes = values.map((data) => {
+    const largest = new Float32Array(data.length / dv);
+    for (let i = 0; i < data.length; i++) {
+      const of = Math.floor(i / dv);
+      largest[of] = Math.max(largest[of]!, Math.abs(data[i]!));
+    }
+    return largest;
+  });
   const scale = setting.attrs?.scale ?? 1 / Math.sqrt(dk);
   const window = setting.attrs?.window ?? 0;
   let ours = 0;
@@ -204,7 +214,7 @@ function expectAccurate(setting: Setting, sequences: Sequence[], seed: number, i
             return data.subarray(from, from + width);
           });
         const v = of(values[s]!, dv);
-        const size = Math.max(...v.map((x) => x.reduce((a, b) => Math.max(a, Math.abs(b)), 0)));
+        const size = Math.max(...of(sizes[s]!, 1).map(([x]) => x!));
         const head = (q.data as Float32Array).subarray((row * heads + h) * dk, (row * heads + h + 1) * dk);
         const plainest = naive(
           head,
