@@ -10,7 +10,7 @@ const shapes = [
 ];
 
 /** Of a weight, scales counted. */
-const bits = { f32: 32, bf16: 16, f16: 16, i8: 8.5, i8_rows: 8.5, i8_exact: 8.5, i4: 5, i4_rows: 5, i4_exact: 5 };
+const bits = { f32: 32, bf16: 16, f16: 16, i8: 8.5, i8_rows: 8, i8_exact: 8.5, i4: 5, i4_rows: 5, i4_exact: 5 };
 
 /** The shapes of TinyLlama 1.1B at `rows` rows. */
 function prefill(format) {

@@ -1,13 +1,14 @@
-// Linear weights in blocks of 32 along k, and how activations meet them: what `quantization` and `accuracy` choose,
-// stated once for the reference and every kernel.
+// Quantised linear weights, and how activations meet them: what `quantization` and `accuracy` choose, stated once for the
+// reference and every kernel.
 //
 //   i8: w = scale * q, q in [-127, 127]          i4: w = scale * q + least, q in [0, 15]       scale and least are f16
 //
-// Activations are quantised once per row of a linear op: q = round(x * 127 / max|x|), over each block of 32 (i8, i4) or
-// over the whole row (i8_rows, i4_rows); or with 127 * 128 for 127 (i8_exact, i4_exact), which two bytes hold. Products
-// and sums of quants are exact in int32; blocks add up in f32 in ascending order. Weights that a file has quantised keep
-// their quants where a format holds them: Q8_0, Q5_0 and Q4_0 in i8, Q4_0, Q4_1 and Q4_K in i4, whose scales are found
-// again (Q4_K's have more bits than f16, and are rounded).
+// Weights have a scale for each block of 32 along k, and i8_rows one for the whole row. Activations are quantised once
+// per row of a linear op: q = round(x * 127 / max|x|), over each block of 32 (i8, i4) or over the whole row (i8_rows,
+// i4_rows); or with 127 * 128 for 127 (i8_exact, i4_exact), which two bytes hold. Products and sums of quants are exact
+// in int32; blocks add up in f32 in ascending order, where there are any. Weights that a file has quantised keep their
+// quants where a format holds them: Q8_0, Q5_0 and Q4_0 in i8, Q4_0, Q4_1 and Q4_K in i4, whose scales are found again
+// (Q4_K's have more bits than f16, and are rounded).
 #pragma once
 
 #include <cstdint>
@@ -86,20 +87,34 @@ static inline int steps_of(const float* x, float least, float range, int most, i
   return usual;
 }
 
-// 32 weights. What is not finite makes the scale NaN, so that results are NaN too.
-static inline void quantize_i8(const float* x, QuantBlock* block) {
+// max|x|, and NaN where something is not finite: scales made of it are NaN, so that results are NaN too.
+static inline float largest_weight(const float* x, int64_t count) {
   float largest = 0;
   float check = 0;
-  for (int i = 0; i < kQuantBlock; i++) {
+  for (int64_t i = 0; i < count; i++) {
     float magnitude = x[i] < 0 ? -x[i] : x[i];
     largest = magnitude > largest ? magnitude : largest;
     check += x[i] - x[i];
   }
+  return largest + check;
+}
+
+// The scale of a row of i8_rows, f16.
+static inline uint16_t row_scale(const float* x, int64_t k) { return narrow_f16(largest_weight(x, k) / 127); }
+
+// 32 weights of a row with that scale.
+static inline void quantize_i8(const float* x, uint16_t scale, QuantBlock* block) {
   *block = QuantBlock();
+  block->scale = scale;
+  if (widen_f16(scale) == widen_f16(scale)) fill_block(x, -127, 127, block);
+}
+
+// 32 weights with a scale of their own.
+static inline void quantize_i8(const float* x, QuantBlock* block) {
+  float largest = largest_weight(x, kQuantBlock);
   // Five bits and fewer have 16 steps on either side.
-  int steps = check == 0 ? steps_of(x, 0, largest, 16, 127) : 127;
-  block->scale = narrow_f16(largest / static_cast<float>(steps) + check);
-  if (check == 0) fill_block(x, -127, 127, block);
+  int steps = largest == largest ? steps_of(x, 0, largest, 16, 127) : 127;
+  quantize_i8(x, narrow_f16(largest / static_cast<float>(steps)), block);
 }
 
 // The better of two grids: from the smallest weight to the largest, or with 0 on it and -8 for the weight of largest
@@ -126,7 +141,18 @@ static inline void quantize_i4(const float* x, QuantBlock* block) {
   if (fill_block(x, 0, 15, &other) < error) *block = other;
 }
 
-// How activations meet blocks of weights.
+// Block `x` of a row whose scale is `row`, which i8_rows alone needs.
+static inline void quantize_block(const float* x, WeightFormat format, uint16_t row, QuantBlock* block) {
+  if (four_bits(format)) {
+    quantize_i4(x, block);
+  } else if (format == WeightFormat::kI8Rows) {
+    quantize_i8(x, row, block);
+  } else {
+    quantize_i8(x, block);
+  }
+}
+
+// How activations meet weights.
 enum class Activations { kBlocks, kRows, kExact };
 
 constexpr Activations activations_of(WeightFormat format) {

@@ -7,11 +7,13 @@ namespace ocelli {
 namespace cpu {
 namespace OCELLI_ISA_NS {
 
-// Packed i8 weights are q + kWeightBias, as unsigned bytes.
+// Packed i8 weights are q + kWeightBias, as unsigned bytes. Tiles have up to kQuantRows rows where blocks of k are summed
+// up, and kDotRows where nothing but dot products are kept.
 #if defined(OCELLI_ISA_avx512)
 constexpr int kWeightBias = 128;
 constexpr int kGroupsUnrolled = 8;
 constexpr int kQuantRows = 6;  // 12 sums of f32 and 12 of int32, of 32 registers
+constexpr int kDotRows = 12;   // 24 sums of int32
 
 inline Int load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
 inline Int broadcast4(const int8_t* p) {
@@ -30,6 +32,7 @@ inline Vec to_float(Int v) { return _mm512_cvtepi32_ps(v); }
 constexpr int kWeightBias = 0;
 constexpr int kGroupsUnrolled = 1;  // more are loaded ahead of their use, into registers that are not there
 constexpr int kQuantRows = 2;
+constexpr int kDotRows = 4;
 
 inline Int load_bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline Int broadcast4(const int8_t* p) {
@@ -54,6 +57,7 @@ inline Vec to_float(Int v) { return _mm256_cvtepi32_ps(v); }
 constexpr int kWeightBias = 0;
 constexpr int kGroupsUnrolled = 1;  // more are loaded ahead of their use, into registers that are not there
 constexpr int kQuantRows = 2;
+constexpr int kDotRows = 4;
 
 inline Int load_bytes(const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 inline Int broadcast4(const int8_t* p) {
@@ -78,6 +82,7 @@ inline Vec to_float(Int v) { return _mm_cvtepi32_ps(v); }
 constexpr int kWeightBias = 0;
 constexpr int kGroupsUnrolled = 8;
 constexpr int kQuantRows = 6;
+constexpr int kDotRows = 12;
 
 inline Int load_bytes(const uint8_t* p) { return vreinterpretq_s32_u8(vld1q_u8(p)); }
 inline Int broadcast4(const int8_t* p) {

@@ -2,6 +2,7 @@
 // multiplies bf16), then every tile meets every panel of the weight; native/cpu/gemm.h has the kernels.
 #include "cpu/linear_call.h"
 #include "cpu/linear_quantized.h"
+#include "cpu/linear_rows.h"
 
 namespace ocelli {
 namespace cpu {
@@ -71,12 +72,15 @@ struct Linear : LinearCall {
 };
 
 void run_linear(const OpCall& call) {
-  if (quantized(call.in[1].packed->format)) return run_quantized(call);
-  with_kind(call.in[1].packed->format, [&](auto kind) { Linear<decltype(kind)>(call).run(); });
+  const WeightFormat format = call.in[1].packed->format;
+  if (format == WeightFormat::kI8Rows) return run_rows(call);
+  if (quantized(format)) return run_quantized(call);
+  with_kind(format, [&](auto kind) { Linear<decltype(kind)>(call).run(); });
 }
 
 size_t scratch_of_linear(const OpCall& call) {
   const PackedMatrix& w = *call.in[1].packed;
+  if (w.format == WeightFormat::kI8Rows) return scratch_of_rows(call);
   if (quantized(w.format)) return scratch_of_quantized(call);
   size_t bytes = 0;
   with_kind(w.format, [&](auto kind) {

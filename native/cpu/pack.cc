@@ -2,6 +2,7 @@
 #include "core/convert.h"
 #include "cpu/linear.h"
 #include "cpu/linear_quantized.h"
+#include "cpu/linear_rows.h"
 
 namespace ocelli {
 namespace cpu {
@@ -112,6 +113,7 @@ void pack_rows(const Tensor& rows, int64_t first, PackedMatrix& dst) {
 }  // namespace
 
 size_t packed_bytes(WeightFormat format, int64_t n, int64_t k) {
+  if (format == WeightFormat::kI8Rows) return static_cast<size_t>(panels_of(n) * rows_panel_bytes(k));
   if (quantized(format)) return static_cast<size_t>(panels_of(n) * quantized_panel_bytes(format, k));
   size_t bytes = 0;
   with_kind(format, [&](auto kind) {

@@ -18,19 +18,18 @@ static void pack_blocks(const Tensor& rows, int64_t row, PackedMatrix& dst) {
   const bool four = four_bits(dst.format);
   uint8_t* const quants = static_cast<uint8_t*>(dst.data);
   uint8_t* const scales = quants + dst.n * weight_row_bytes(four, dst.k);
+  std::vector<float> x(static_cast<size_t>(quant_blocks(dst.k) * kQuantBlock));
   for (int64_t r = 0; r < rows.shape[0]; r++) {
     const int64_t n = row + r;
     uint8_t* to = quants + n * weight_row_bytes(four, dst.k);
+    for (int64_t i = 0; i < dst.k; i++) x[i] = read_element(rows.data, rows.dtype, r * rows.stride[0] + i);
+    const uint16_t scale = row_scale(x.data(), dst.k);
     for (int64_t b = 0; b < quant_blocks(dst.k); b++) {
-      float x[kQuantBlock] = {};
-      for (int64_t i = 0; i < kQuantBlock && b * kQuantBlock + i < dst.k; i++)
-        x[i] = read_element(rows.data, rows.dtype, r * rows.stride[0] + b * kQuantBlock + i);
       QuantBlock block;
+      quantize_block(x.data() + b * kQuantBlock, dst.format, scale, &block);
       if (four) {
-        quantize_i4(x, &block);
         for (int i = 0; i < 16; i++) *to++ = static_cast<uint8_t>(block.q[i] | block.q[i + 16] << 4);
       } else {
-        quantize_i8(x, &block);
         std::memcpy(to, block.q, kQuantBlock);
         to += kQuantBlock;
       }

@@ -17,18 +17,14 @@ size_t packed_bytes(WeightFormat format, int64_t n, int64_t k) {
 }
 
 void pack_blocks(const Tensor& rows, int64_t row, PackedMatrix& dst) {
-  bool four = four_bits(dst.format);
-  QuantBlock* blocks = static_cast<QuantBlock*>(dst.data) + row * quant_blocks(dst.k);
+  int64_t count = quant_blocks(dst.k);
+  QuantBlock* blocks = static_cast<QuantBlock*>(dst.data) + row * count;
+  std::vector<float> x(static_cast<size_t>(count * kQuantBlock));
   for (int64_t r = 0; r < rows.shape[0]; r++) {
-    for (int64_t at = 0; at < dst.k; at += kQuantBlock, blocks++) {
-      float x[kQuantBlock] = {};
-      for (int64_t i = 0; i < kQuantBlock && at + i < dst.k; i++)
-        x[i] = read(rows.data, rows.dtype, r * rows.stride[0] + at + i);
-      if (four) {
-        quantize_i4(x, blocks);
-      } else {
-        quantize_i8(x, blocks);
-      }
+    for (int64_t i = 0; i < dst.k; i++) x[i] = read(rows.data, rows.dtype, r * rows.stride[0] + i);
+    uint16_t scale = row_scale(x.data(), dst.k);
+    for (int64_t b = 0; b < count; b++) {
+      quantize_block(x.data() + b * kQuantBlock, dst.format, scale, blocks++);
     }
   }
 }

@@ -147,11 +147,10 @@ function naive(
 ): Float32Array {
   const f = Math.fround;
   const query = pairs ? q.map(toBf16) : q;
-  const by = f(scale);
   const scores = k.map((key) => {
     let sum = 0;
     for (let d = 0; d < query.length; d++) sum = f(sum + f(query[d]! * key[d]!));
-    sum = f(sum * by);
+    sum = f(sum * f(scale));
     return softcap > 0 ? f(f(Math.tanh(f(sum / softcap))) * softcap) : sum;
   });
   const most = Math.max(...scores);
@@ -174,23 +173,14 @@ function expectAccurate(setting: Setting, sequences: Sequence[], seed: number, i
   const q = seeded([rows, heads, dk], seed + 100);
   const found = paged(isa, setting, cache, q, batch).data as Float32Array;
   const exact = paged('ref', setting, cache, q, batch).data as Float32Array;
-  const round = (data: Float32Array): Float32Array => {
-    if (kv === 'f32') return data;
-    const half = narrow(f32([data.length], data), 'bf16').data as Uint16Array;
-    const wide = new Float32Array(data.length);
-    new Uint32Array(wide.buffer).set(Uint32Array.from(half, (x) => x * 65536));
-    return wide;
-  };
+  const round = (data: Float32Array): Float32Array => (kv === 'f32' ? data : data.map(toBf16));
   const keys = cache.keys.map(round);
   const values = cache.values.map(round);
-  const sizes = values.map((data) => {
-    const largest = new Float32Array(data.length / dv);
-    for (let i = 0; i < data.length; i++) {
-      const of = Math.floor(i / dv);
-      largest[of] = Math.max(largest[of]!, Math.abs(data[i]!));
-    }
-    return largest;
-  });
+  const sizes = values.map((data) =>
+    Float32Array.from({ length: data.length / dv }, (_, i) =>
+      Math.max(...data.subarray(i * dv, (i + 1) * dv).map(Math.abs)),
+    ),
+  );
   const scale = setting.attrs?.scale ?? 1 / Math.sqrt(dk);
   const window = setting.attrs?.window ?? 0;
   let ours = 0;

@@ -1,11 +1,15 @@
-// linear with weights of bf16 by TDPBF16PS; what tiles do not multiply faster is AVX-512's. Activations are rounded to
-// bf16 once and packed into tiles of 16 rows and 32 of k; two of them meet two tiles of 16 columns, one meets four.
+// linear with weights of bf16 by TDPBF16PS, and of bytes with one scale a row by TDPBSUD; what tiles do not multiply
+// faster is AVX-512's. Activations are rounded once and packed into tiles of 16 rows of 64 bytes; two of them meet two
+// tiles of 16 columns, one meets four.
 //
-// For 32 of k the instruction adds up even and odd products in a chain each, their sum to the result. So a row's bits
-// do not depend on the tile that it is in, nor on that tile's height.
+// For 32 of k the instruction for bf16 adds up even and odd products in a chain each, their sum to the result, and sums
+// of bytes are exact. So a row's bits do not depend on the tile that it is in, nor on that tile's height.
 #include "cpu/amx/linear_quantized.h"
 #include "cpu/amx/tiles.h"
+#include "cpu/dot.h"
 #include "cpu/linear_call.h"
+#include "cpu/linear_rows.h"
+#include "cpu/quantize_row.h"
 
 namespace ocelli {
 namespace cpu {
@@ -19,10 +23,41 @@ namespace OCELLI_ISA_NS {
 namespace {
 
 constexpr int kTileRows = 16;
-constexpr int64_t kTile = Tiled::kDepth * kTileRows;   // elements of a full tile
-constexpr int64_t kTiledChunkBytes = 2 * kChunkBytes;  // processors with tiles have 2 MiB of second-level cache
+constexpr int64_t kRowBytes = 64;                        // of a tile
+constexpr int64_t kStepBytes = 2 * kTileRows * kRowBytes;  // of a panel, for one row of a tile of activations
+constexpr int64_t kTiledChunkBytes = 2 * kChunkBytes;    // processors with tiles have 2 MiB of second-level cache
 
-// Where sums go: rows `stride` floats apart.
+// gcc 12's intrinsics take digits for tiles and no constants.
+#define OCELLI_TILES(instruction) \
+  asm volatile(instruction " %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kRows), "i"(kColumns))
+
+// bf16: a panel has one tile behind the other.
+struct Bf16 {
+  static constexpr int64_t kDepth = Tiled::kDepth;  // elements of a tile's row
+  static constexpr int64_t kColumnBytes = kRowBytes;
+  static constexpr int64_t kNextTile = kTileRows * kRowBytes;
+  static int64_t panel_bytes(int64_t k) { return panel_size<Tiled>(k) * 2; }
+  template <int kSum, int kRows, int kColumns>
+  static __attribute__((always_inline)) void multiply_add() {
+    OCELLI_TILES("tdpbf16ps");
+  }
+};
+
+// Bytes: a panel is AVX-512's too, whose two tiles lie side by side.
+struct Bytes {
+  static constexpr int64_t kDepth = kRowsDepth;
+  static constexpr int64_t kColumnBytes = 2 * kRowBytes;
+  static constexpr int64_t kNextTile = kRowBytes;
+  static int64_t panel_bytes(int64_t k) { return rows_panel_bytes(k); }
+  template <int kSum, int kRows, int kColumns>
+  static __attribute__((always_inline)) void multiply_add() {
+    OCELLI_TILES("tdpbsud");
+  }
+};
+
+#undef OCELLI_TILES
+
+// Where sums of 32 bits go: rows `stride` apart.
 struct Sums {
   float* at;
   int64_t stride;
@@ -33,36 +68,35 @@ struct Sums {
 
 // With kFetch weights come from memory; those in the second-level cache are there before a prefetch would be done.
 template <bool kFetch>
-inline void fetch_tile(const uint16_t* from) {
+inline void fetch_tile(const uint8_t* from) {
   if constexpr (kFetch) {
-    for (int64_t line = 0; line < 1024; line += 64)
+    for (int64_t line = 0; line < kStepBytes / 2; line += 64)
       __builtin_prefetch(reinterpret_cast<const char*>(from) + kAheadMemory + line);
   }
 }
 
 // Two tiles of rows, of which the first has `first`, times one panel.
-template <bool kFetch>
-__attribute__((noinline)) void multiply_two(const uint16_t* a, int64_t first, int64_t rows, const uint16_t* b,
+template <class Kind, bool kFetch>
+__attribute__((noinline)) void multiply_two(const uint8_t* a, int64_t first, int64_t rows, const uint8_t* b,
                                             int64_t steps, Sums c) {
   before_tile_loads();
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  const int64_t second = first * Tiled::kDepth;
   for (int64_t s = 0; s < steps; s++) {
-    _tile_loadd(4, a, 64);
-    _tile_loadd(6, b, 64);
+    _tile_loadd(4, a, kRowBytes);
+    _tile_loadd(6, b, Kind::kColumnBytes);
     fetch_tile<kFetch>(b);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, b + kTile, 64);
-    _tile_dpbf16ps(1, 4, 7);
-    _tile_loadd(5, a + second, 64);
-    fetch_tile<kFetch>(b + kTile);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
-    a += rows * Tiled::kDepth;
-    b += 2 * kTile;
+    Kind::template multiply_add<0, 4, 6>();
+    _tile_loadd(7, b + Kind::kNextTile, Kind::kColumnBytes);
+    Kind::template multiply_add<1, 4, 7>();
+    _tile_loadd(5, a + first * kRowBytes, kRowBytes);
+    fetch_tile<kFetch>(b + kStepBytes / 2);
+    Kind::template multiply_add<2, 5, 6>();
+    Kind::template multiply_add<3, 5, 7>();
+    a += rows * kRowBytes;
+    b += kStepBytes;
   }
   _tile_stored(0, c.tile(0, 0), c.bytes());
   _tile_stored(1, c.tile(0, 1), c.bytes());
@@ -70,10 +104,9 @@ __attribute__((noinline)) void multiply_two(const uint16_t* a, int64_t first, in
   _tile_stored(3, c.tile(first, 1), c.bytes());
 }
 
-// One tile of rows times one panel, or two panels that are `panel` elements apart: few rows come with weights from
-// memory.
-template <int kPanels>
-__attribute__((noinline)) void multiply_one(const uint16_t* a, int64_t rows, const uint16_t* b, int64_t panel,
+// One tile of rows times one panel, or two panels that are `panel` bytes apart: few rows come with weights from memory.
+template <class Kind, int kPanels>
+__attribute__((noinline)) void multiply_one(const uint8_t* a, int64_t rows, const uint8_t* b, int64_t panel,
                                             int64_t steps, Sums c) {
   before_tile_loads();
   _tile_zero(0);
@@ -81,23 +114,23 @@ __attribute__((noinline)) void multiply_one(const uint16_t* a, int64_t rows, con
   _tile_zero(2);
   _tile_zero(3);
   for (int64_t s = 0; s < steps; s++) {
-    _tile_loadd(4, a, 64);
-    _tile_loadd(5, b, 64);
+    _tile_loadd(4, a, kRowBytes);
+    _tile_loadd(5, b, Kind::kColumnBytes);
     fetch_tile<true>(b);
-    _tile_dpbf16ps(0, 4, 5);
-    _tile_loadd(6, b + kTile, 64);
-    fetch_tile<true>(b + kTile);
-    _tile_dpbf16ps(1, 4, 6);
+    Kind::template multiply_add<0, 4, 5>();
+    _tile_loadd(6, b + Kind::kNextTile, Kind::kColumnBytes);
+    fetch_tile<true>(b + kStepBytes / 2);
+    Kind::template multiply_add<1, 4, 6>();
     if constexpr (kPanels == 2) {
-      _tile_loadd(7, b + panel, 64);
+      _tile_loadd(7, b + panel, Kind::kColumnBytes);
       fetch_tile<true>(b + panel);
-      _tile_dpbf16ps(2, 4, 7);
-      _tile_loadd(5, b + panel + kTile, 64);
-      fetch_tile<true>(b + panel + kTile);
-      _tile_dpbf16ps(3, 4, 5);
+      Kind::template multiply_add<2, 4, 7>();
+      _tile_loadd(5, b + panel + Kind::kNextTile, Kind::kColumnBytes);
+      fetch_tile<true>(b + panel + kStepBytes / 2);
+      Kind::template multiply_add<3, 4, 5>();
     }
-    a += rows * Tiled::kDepth;
-    b += 2 * kTile;
+    a += rows * kRowBytes;
+    b += kStepBytes;
   }
   _tile_stored(0, c.tile(0, 0), c.bytes());
   _tile_stored(1, c.tile(0, 1), c.bytes());
@@ -107,33 +140,59 @@ __attribute__((noinline)) void multiply_one(const uint16_t* a, int64_t rows, con
   }
 }
 
+template <class Kind>
 struct TiledLinear : LinearCall {
+  static constexpr bool kBytes = std::is_same_v<Kind, Bytes>;
+
   int64_t steps;
-  uint16_t* packed;  // a row tile of `rows` rows: [steps][rows][kDepth]
+  int64_t panel_bytes;
+  uint8_t* packed;  // a row tile of `rows` rows: [steps][rows][kRowBytes]
 
   explicit TiledLinear(const OpCall& c)
       : LinearCall(c, 2 * kTileRows),
-        steps(panel_size<Tiled>(w.k) / (kNR * Tiled::kDepth)),
-        packed(static_cast<uint16_t*>(c.scratch)) {}
+        steps((w.k + Kind::kDepth - 1) / Kind::kDepth),
+        panel_bytes(Kind::panel_bytes(w.k)),
+        packed(static_cast<uint8_t*>(c.scratch)) {}
 
-  size_t scratch_bytes() const { return static_cast<size_t>(tiles.rows * steps * Tiled::kDepth) * sizeof(uint16_t); }
+  // Of bytes: each row's scale, and what its dot products begin with.
+  float* scales() const { return reinterpret_cast<float*>(packed + tiles.rows * steps * kRowBytes); }
+  int32_t* starts() const { return reinterpret_cast<int32_t*>(scales() + tiles.rows); }
+
+  size_t scratch_bytes() const { return static_cast<size_t>(tiles.rows * (steps * kRowBytes + (kBytes ? 8 : 0))); }
 
   void pack_activations() const {
-    constexpr int64_t kBlock = 8;  // steps of one row at once
     call.pool->parallel_for(tiles.count, [&](int64_t tile, int) {
-      const int64_t begin = tiles.begin(tile);
-      const int64_t rows = tiles.size(tile);
-      uint16_t* to = packed + begin * steps * Tiled::kDepth;
-      for (int64_t s = 0; s < steps; s += kBlock) {
-        for (int64_t i = 0; i < rows; i++) {
-          const float* from = row_at(x, begin + i);
-          for (int64_t t = s; t < s + kBlock && t < steps; t++) {
-            store(reinterpret_cast<float*>(to + (t * rows + i) * Tiled::kDepth),
-                  Tiled::units(from + t * Tiled::kDepth, w.k - t * Tiled::kDepth));
-          }
-        }
+      uint8_t* to = packed + tiles.begin(tile) * steps * kRowBytes;
+      if constexpr (kBytes) {
+        for (int i = 0; i < tiles.size(tile); i++) pack_bytes(tiles.begin(tile) + i, i, tiles.size(tile), to);
+      } else {
+        pack_bf16(tiles.begin(tile), tiles.size(tile), to);
       }
     });
+  }
+
+  void pack_bf16(int64_t begin, int64_t rows, uint8_t* to) const {
+    constexpr int64_t kBlock = 8;  // steps of one row at once
+    for (int64_t s = 0; s < steps; s += kBlock) {
+      for (int64_t i = 0; i < rows; i++) {
+        const float* from = row_at(x, begin + i);
+        for (int64_t t = s; t < s + kBlock && t < steps; t++) {
+          store(reinterpret_cast<float*>(to + (t * rows + i) * kRowBytes),
+                Tiled::units(from + t * Kind::kDepth, w.k - t * Kind::kDepth));
+        }
+      }
+    }
+  }
+
+  void pack_bytes(int64_t row, int64_t i, int64_t rows, uint8_t* to) const {
+    std::memset(to + ((steps - 1) * rows + i) * kRowBytes, 0, kRowBytes);
+    int32_t start = 0;
+    quantize_row<Activations::kRows>(row_at(x, row), w.k, [&](int64_t b, const int8_t* q, float scale, int32_t sum) {
+      std::memcpy(to + (b / 2 * rows + i) * kRowBytes + b % 2 * kQuantBlock, q, kQuantBlock);
+      scales()[row] = scale;
+      start -= kWeightBias * sum;
+    });
+    starts()[row] = start;
   }
 
   static void set_sizes(int rows, TileRegisters& registers) {
@@ -143,16 +202,29 @@ struct TiledLinear : LinearCall {
     registers.size(5, rows > kTileRows ? second : kTileRows, 64).size(6, kTileRows, 64).size(7, kTileRows, 64).apply();
   }
 
+  const uint8_t* panel_at(int64_t panel) const { return static_cast<const uint8_t*>(w.data) + panel * panel_bytes; }
+
   void multiply(int64_t tile, int64_t panel, int64_t width, bool fetch, Sums sums) const {
     const int64_t rows = tiles.size(tile);
-    const uint16_t* a = packed + tiles.begin(tile) * steps * Tiled::kDepth;
-    const uint16_t* b = static_cast<const uint16_t*>(w.data) + panel * panel_size<Tiled>(w.k);
+    const uint8_t* a = packed + tiles.begin(tile) * steps * kRowBytes;
     if (rows > kTileRows) {
-      const auto multiply = fetch ? multiply_two<true> : multiply_two<false>;
-      multiply(a, (rows + 1) / 2, rows, b, steps, sums);
+      const auto multiply = fetch ? multiply_two<Kind, true> : multiply_two<Kind, false>;
+      multiply(a, (rows + 1) / 2, rows, panel_at(panel), steps, sums);
     } else {
-      const auto multiply = width > kNR ? multiply_one<2> : multiply_one<1>;
-      multiply(a, rows, b, panel_size<Tiled>(w.k), steps, sums);
+      const auto multiply = width > kNR ? multiply_one<Kind, 2> : multiply_one<Kind, 1>;
+      multiply(a, rows, panel_at(panel), panel_bytes, steps, sums);
+    }
+  }
+
+  // Dot products to numbers, in place and as linear_rows.cc has them.
+  void scale(int64_t row, int64_t rows, int64_t panel, int64_t width, float* sums) const {
+    for (int64_t j = 0; j < width; j += kLanes) {
+      const Vec column = load_f16(scales_of_panel(panel_at(panel + j / kNR), w.k) + j % kNR);
+      for (int64_t i = 0; i < rows; i++) {
+        float* at = sums + i * width + j;
+        const Vec dot = to_float(add_int(bits(load(at)), set1_int(starts()[row + i])));
+        store(at, dot * column * set1(scales()[row + i]));
+      }
     }
   }
 
@@ -161,7 +233,8 @@ struct TiledLinear : LinearCall {
     TileRegisters registers;
     alignas(64) float elsewhere[2 * kTileRows * kNR];
     // What needs nothing more is stored where it belongs.
-    const bool plain = bias == nullptr && act == Activation::kNone && (y.rank == 2 || (y.rank > 2 && y.contiguous()));
+    const bool plain = !kBytes && bias == nullptr && act == Activation::kNone &&
+                       (y.rank == 2 || (y.rank > 2 && y.contiguous()));
     int sized = 0;
     for (int64_t t = tile; t < end; t++) {
       const int rows = tiles.size(t);
@@ -174,6 +247,7 @@ struct TiledLinear : LinearCall {
           multiply(t, panel, width, t == tile, {row_at(y, row) + column, y.stride[y.rank - 2]});
         } else {
           multiply(t, panel, width, t == tile, {elsewhere, width});
+          if constexpr (kBytes) scale(row, rows, panel, width, elsewhere);
           finish(elsewhere, row, rows, column, width);
         }
         panel += width / kNR;
@@ -187,20 +261,22 @@ struct TiledLinear : LinearCall {
     auto block = [&](int64_t tile, int64_t end, int64_t first, int64_t last, int) {
       multiply_block(tile, end, first, last);
     };
-    distribute(panel_size<Tiled>(w.k) * 2, block, tiles.size(0) > kTileRows ? 1 : 2, kTiledChunkBytes);
+    distribute(panel_bytes, block, tiles.size(0) > kTileRows ? 1 : 2, kTiledChunkBytes);
   }
 };
 
-bool tiled(const OpCall& call) { return call.in[1].packed->format == WeightFormat::kBF16; }
-
 void run_linear(const OpCall& call) {
-  if (tiled(call)) return TiledLinear(call).run();
+  const WeightFormat format = call.in[1].packed->format;
+  if (format == WeightFormat::kBF16) return TiledLinear<Bf16>(call).run();
+  if (format == WeightFormat::kI8Rows) return TiledLinear<Bytes>(call).run();
   if (takes_tiles(call)) return run_quantized_tiles(call);
   avx512::linear.run(call);
 }
 
 size_t scratch_of_linear(const OpCall& call) {
-  if (tiled(call)) return TiledLinear(call).scratch_bytes();
+  const WeightFormat format = call.in[1].packed->format;
+  if (format == WeightFormat::kBF16) return TiledLinear<Bf16>(call).scratch_bytes();
+  if (format == WeightFormat::kI8Rows) return TiledLinear<Bytes>(call).scratch_bytes();
   return takes_tiles(call) ? scratch_of_quantized_tiles(call) : avx512::linear.scratch(call);
 }
 

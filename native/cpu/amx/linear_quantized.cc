@@ -254,8 +254,6 @@ void with_tiled(const OpCall& call, const F& f) {
       return f(TiledQuantized<false, Activations::kBlocks>(call));
     case WeightFormat::kI4:
       return f(TiledQuantized<true, Activations::kBlocks>(call));
-    case WeightFormat::kI8Rows:
-      return f(TiledQuantized<false, Activations::kRows>(call));
     default:
       return f(TiledQuantized<true, Activations::kRows>(call));
   }
