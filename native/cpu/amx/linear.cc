@@ -66,17 +66,14 @@ struct Sums {
   int64_t bytes() const { return stride * static_cast<int64_t>(sizeof(float)); }
 };
 
-// With kFetch weights come from memory; those in the second-level cache are there before a prefetch would be done.
-template <bool kFetch>
+// Prefetches a tile of one of the next steps: loads of whole tiles do not hide what even the second-level cache takes.
 inline void fetch_tile(const uint8_t* from) {
-  if constexpr (kFetch) {
-    for (int64_t line = 0; line < kStepBytes / 2; line += 64)
-      __builtin_prefetch(reinterpret_cast<const char*>(from) + kAheadMemory + line);
-  }
+  for (int64_t line = 0; line < kStepBytes / 2; line += 64)
+    __builtin_prefetch(reinterpret_cast<const char*>(from) + kAheadMemory + line);
 }
 
 // Two tiles of rows, of which the first has `first`, times one panel.
-template <class Kind, bool kFetch>
+template <class Kind>
 __attribute__((noinline)) void multiply_two(const uint8_t* a, int64_t first, int64_t rows, const uint8_t* b,
                                             int64_t steps, Sums c) {
   before_tile_loads();
@@ -87,13 +84,15 @@ __attribute__((noinline)) void multiply_two(const uint8_t* a, int64_t first, int
   for (int64_t s = 0; s < steps; s++) {
     _tile_loadd(4, a, kRowBytes);
     _tile_loadd(6, b, Kind::kColumnBytes);
-    fetch_tile<kFetch>(b);
+    fetch_tile(b);
     Kind::template multiply_add<0, 4, 6>();
     _tile_loadd(7, b + Kind::kNextTile, Kind::kColumnBytes);
+    fetch_tile(a);
     Kind::template multiply_add<1, 4, 7>();
     _tile_loadd(5, a + first * kRowBytes, kRowBytes);
-    fetch_tile<kFetch>(b + kStepBytes / 2);
+    fetch_tile(b + kStepBytes / 2);
     Kind::template multiply_add<2, 5, 6>();
+    fetch_tile(a + kStepBytes / 2);
     Kind::template multiply_add<3, 5, 7>();
     a += rows * kRowBytes;
     b += kStepBytes;
@@ -116,17 +115,17 @@ __attribute__((noinline)) void multiply_one(const uint8_t* a, int64_t rows, cons
   for (int64_t s = 0; s < steps; s++) {
     _tile_loadd(4, a, kRowBytes);
     _tile_loadd(5, b, Kind::kColumnBytes);
-    fetch_tile<true>(b);
+    fetch_tile(b);
     Kind::template multiply_add<0, 4, 5>();
     _tile_loadd(6, b + Kind::kNextTile, Kind::kColumnBytes);
-    fetch_tile<true>(b + kStepBytes / 2);
+    fetch_tile(b + kStepBytes / 2);
     Kind::template multiply_add<1, 4, 6>();
     if constexpr (kPanels == 2) {
       _tile_loadd(7, b + panel, Kind::kColumnBytes);
-      fetch_tile<true>(b + panel);
+      fetch_tile(b + panel);
       Kind::template multiply_add<2, 4, 7>();
       _tile_loadd(5, b + panel + Kind::kNextTile, Kind::kColumnBytes);
-      fetch_tile<true>(b + panel + kStepBytes / 2);
+      fetch_tile(b + panel + kStepBytes / 2);
       Kind::template multiply_add<3, 4, 5>();
     }
     a += rows * kRowBytes;
@@ -204,12 +203,11 @@ struct TiledLinear : LinearCall {
 
   const uint8_t* panel_at(int64_t panel) const { return static_cast<const uint8_t*>(w.data) + panel * panel_bytes; }
 
-  void multiply(int64_t tile, int64_t panel, int64_t width, bool fetch, Sums sums) const {
+  void multiply(int64_t tile, int64_t panel, int64_t width, Sums sums) const {
     const int64_t rows = tiles.size(tile);
     const uint8_t* a = packed + tiles.begin(tile) * steps * kRowBytes;
     if (rows > kTileRows) {
-      const auto multiply = fetch ? multiply_two<Kind, true> : multiply_two<Kind, false>;
-      multiply(a, (rows + 1) / 2, rows, panel_at(panel), steps, sums);
+      multiply_two<Kind>(a, (rows + 1) / 2, rows, panel_at(panel), steps, sums);
     } else {
       const auto multiply = width > kNR ? multiply_one<Kind, 2> : multiply_one<Kind, 1>;
       multiply(a, rows, panel_at(panel), panel_bytes, steps, sums);
@@ -244,9 +242,9 @@ struct TiledLinear : LinearCall {
         const int64_t width = rows <= kTileRows && panel + 2 <= last ? 2 * kNR : kNR;
         const int64_t column = panel * kNR;
         if (plain && column + width <= w.n) {
-          multiply(t, panel, width, t == tile, {row_at(y, row) + column, y.stride[y.rank - 2]});
+          multiply(t, panel, width, {row_at(y, row) + column, y.stride[y.rank - 2]});
         } else {
-          multiply(t, panel, width, t == tile, {elsewhere, width});
+          multiply(t, panel, width, {elsewhere, width});
           if constexpr (kBytes) scale(row, rows, panel, width, elsewhere);
           finish(elsewhere, row, rows, column, width);
         }
