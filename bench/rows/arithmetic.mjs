@@ -17,7 +17,7 @@ export function promptOperations(s, tokens) {
 }
 
 /** Bits of a weight in memory, scales counted. */
-export const bits = { bf16: 16, i8: 8.5, i8_rows: 8.5, i4: 5, i4_rows: 5 };
+export const bits = { bf16: 16, i8: 8.5, i8_rows: 8, i4: 5, i4_rows: 5 };
 
 /**
  * Bytes that a step reads: the weights once, and each sequence's keys and values.

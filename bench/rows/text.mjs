@@ -21,7 +21,7 @@ const formats = {
     type: 'q8_0',
     options: { quantization: 'int8', accuracy: 'fast' },
     body: 'i8_rows',
-    output: 'i8_rows',
+    output: 'i8',
     roof: 'int8',
   },
   int4: { type: 'q4_0', options: { quantization: 'int4' }, body: 'i4', output: 'i8', roof: 'int8' },
@@ -205,6 +205,7 @@ export const rows = {
   'prefill-int4': prefillRow('int4', { llama: 2.3 }),
   'decode-bf16': decodeRow('bf16', {}),
   'decode-int8': decodeRow('int8 balanced', { transformers: 0.97, eight: 1.7 }),
+  'decode-int8-fast': decodeRow('int8 fast', { transformers: 0.97, eight: 1.7 }),
   'decode-int4': decodeRow('int4', { notBelowInt8: true }),
   smollm2,
 };

@@ -72,10 +72,16 @@ inline void fetch_tile(const uint8_t* from) {
     __builtin_prefetch(reinterpret_cast<const char*>(from) + kAheadMemory + line);
 }
 
+// What is prefetched from memory meanwhile: `lines` cache lines a step.
+struct Later {
+  const uint8_t* from;
+  int64_t lines;
+};
+
 // Two tiles of rows, of which the first has `first`, times one panel.
 template <class Kind>
 __attribute__((noinline)) void multiply_two(const uint8_t* a, int64_t first, int64_t rows, const uint8_t* b,
-                                            int64_t steps, Sums c) {
+                                            int64_t steps, Later later, Sums c) {
   before_tile_loads();
   _tile_zero(0);
   _tile_zero(1);
@@ -93,6 +99,7 @@ __attribute__((noinline)) void multiply_two(const uint8_t* a, int64_t first, int
     fetch_tile(b + kStepBytes / 2);
     Kind::template multiply_add<2, 5, 6>();
     fetch_tile(a + kStepBytes / 2);
+    for (int64_t i = 0; i < later.lines; i++, later.from += 64) __builtin_prefetch(later.from, 0, 2);
     Kind::template multiply_add<3, 5, 7>();
     a += rows * kRowBytes;
     b += kStepBytes;
@@ -203,11 +210,11 @@ struct TiledLinear : LinearCall {
 
   const uint8_t* panel_at(int64_t panel) const { return static_cast<const uint8_t*>(w.data) + panel * panel_bytes; }
 
-  void multiply(int64_t tile, int64_t panel, int64_t width, Sums sums) const {
+  void multiply(int64_t tile, int64_t panel, int64_t width, Later later, Sums sums) const {
     const int64_t rows = tiles.size(tile);
     const uint8_t* a = packed + tiles.begin(tile) * steps * kRowBytes;
     if (rows > kTileRows) {
-      multiply_two<Kind>(a, (rows + 1) / 2, rows, panel_at(panel), steps, sums);
+      multiply_two<Kind>(a, (rows + 1) / 2, rows, panel_at(panel), steps, later, sums);
     } else {
       const auto multiply = width > kNR ? multiply_one<Kind, 2> : multiply_one<Kind, 1>;
       multiply(a, rows, panel_at(panel), panel_bytes, steps, sums);
@@ -226,30 +233,46 @@ struct TiledLinear : LinearCall {
     }
   }
 
-  // Tiles [tile, end) against panels [first, last): the panels stay in cache while tiles pass.
+  // Tiles [tile, end) against panels [first, last). Few tiles stay in cache while panels pass, the next of which comes
+  // from memory meanwhile; else panels stay while tiles pass.
   void multiply_block(int64_t tile, int64_t end, int64_t first, int64_t last) const {
     TileRegisters registers;
+    int sized = 0;
+    const auto one = [&](int64_t t, int64_t panel, int64_t count, Later later) {
+      const int rows = tiles.size(t);
+      if (rows != sized) set_sizes(sized = rows, registers);
+      multiply_panels(t, panel, count * kNR, later);
+    };
+    const int64_t rows = tiles.begin(end) - tiles.begin(tile);
+    if (rows > 2 * kTileRows && rows * steps * kRowBytes <= kTiledChunkBytes) {
+      const int64_t lines = (kStepBytes / 64 + end - tile - 1) / (end - tile);
+      for (int64_t panel = first; panel < last; panel++) {
+        for (int64_t t = tile; t < end; t++)
+          one(t, panel, 1, {panel_at(panel + 1) + (t - tile) * steps * lines * 64, lines});
+      }
+      return;
+    }
+    for (int64_t t = tile; t < end; t++) {
+      const int64_t most = tiles.size(t) <= kTileRows ? 2 : 1;
+      for (int64_t panel = first; panel < last; panel += most)
+        one(t, panel, panel + most <= last ? most : 1, {});
+    }
+  }
+
+  void multiply_panels(int64_t tile, int64_t panel, int64_t width, Later later) const {
     alignas(64) float elsewhere[2 * kTileRows * kNR];
     // What needs nothing more is stored where it belongs.
     const bool plain = !kBytes && bias == nullptr && act == Activation::kNone &&
                        (y.rank == 2 || (y.rank > 2 && y.contiguous()));
-    int sized = 0;
-    for (int64_t t = tile; t < end; t++) {
-      const int rows = tiles.size(t);
-      const int64_t row = tiles.begin(t);
-      if (rows != sized) set_sizes(sized = rows, registers);
-      for (int64_t panel = first; panel < last;) {
-        const int64_t width = rows <= kTileRows && panel + 2 <= last ? 2 * kNR : kNR;
-        const int64_t column = panel * kNR;
-        if (plain && column + width <= w.n) {
-          multiply(t, panel, width, {row_at(y, row) + column, y.stride[y.rank - 2]});
-        } else {
-          multiply(t, panel, width, {elsewhere, width});
-          if constexpr (kBytes) scale(row, rows, panel, width, elsewhere);
-          finish(elsewhere, row, rows, column, width);
-        }
-        panel += width / kNR;
-      }
+    const int rows = tiles.size(tile);
+    const int64_t row = tiles.begin(tile);
+    const int64_t column = panel * kNR;
+    if (plain && column + width <= w.n) {
+      multiply(tile, panel, width, later, {row_at(y, row) + column, y.stride[y.rank - 2]});
+    } else {
+      multiply(tile, panel, width, later, {elsewhere, width});
+      if constexpr (kBytes) scale(row, rows, panel, width, elsewhere);
+      finish(elsewhere, row, rows, column, width);
     }
   }
 
