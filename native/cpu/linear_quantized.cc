@@ -252,7 +252,10 @@ struct Quantized : LinearCall {
 
 template <Activations kActivations, class F>
 void with_quants(const OpCall& call, const F& f) {
-  if (!four_bits(call.in[1].packed->format)) return f(Quantized<Quants::kBytes, kActivations>(call));
+  // Bytes that meet whole rows are linear_rows.cc's.
+  if constexpr (kActivations != Activations::kRows) {
+    if (!four_bits(call.in[1].packed->format)) return f(Quantized<Quants::kBytes, kActivations>(call));
+  }
   Quantized<Quants::kSplit, kActivations> split(call);
   if (split.tiles.count >= kSplitTiles) return f(split);
   f(Quantized<Quants::kNibbles, kActivations>(call));
