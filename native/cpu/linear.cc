@@ -50,12 +50,9 @@ struct Linear : LinearCall {
       int64_t ahead = tile == begin ? kAheadMemory : kAheadCache;
       with_rows(tiles.size(tile), [&](auto rows) {
         constexpr int MR = decltype(rows)::value;
-        constexpr int NP = panels_at_once(MR);
-        int64_t panel = first;
-        for (; panel + NP <= last; panel += NP) multiply<MR, NP>(tiles.begin(tile), panel, ahead);
-        if constexpr (NP > 1) {
-          for (; panel < last; panel++) multiply<MR, 1>(tiles.begin(tile), panel, ahead);
-        }
+        over_panels<panels_at_once(MR)>(first, last, [&](int64_t panel, auto count) {
+          multiply<MR, decltype(count)::value>(tiles.begin(tile), panel, ahead);
+        });
       });
     }
   }

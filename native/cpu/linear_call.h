@@ -1,6 +1,9 @@
 // What every kind of linear has in common: rows in tiles, tasks of panels, and what becomes of a tile's sums.
 #pragma once
 
+#include <algorithm>
+#include <type_traits>
+
 #include "cpu/linear.h"
 #include "cpu/math.h"
 #include "cpu/rows.h"
@@ -26,6 +29,15 @@ struct Tiles {
   }
   int size(int64_t tile) const { return static_cast<int>(begin(tile + 1) - begin(tile)); }
 };
+
+// f(panel, std::integral_constant<int, count>) over panels [first, last): kOnce side by side, and those left over.
+template <int kOnce, class F>
+inline void over_panels(int64_t first, int64_t last, const F& f) {
+  for (; first + kOnce <= last; first += kOnce) f(first, std::integral_constant<int, kOnce>());
+  if constexpr (kOnce > 1) {
+    if (first < last) with_rows<kOnce - 1>(static_cast<int>(last - first), [&](auto count) { f(first, count); });
+  }
+}
 
 struct LinearCall {
   const OpCall& call;
@@ -69,22 +81,26 @@ struct LinearCall {
     return v;
   }
 
-  // block(tile, end, first, last, worker) for tiles [tile, end) against panels [first, last), on all threads. Panels of
-  // one tile are read once: tasks then have a multiple of `streams`, as many as are read side by side. Otherwise they
-  // have up to `most` bytes of them.
+  // block(tile, end, first, last, worker) for tiles [tile, end) against panels [first, last), on all threads, in tasks of
+  // up to `most` bytes of panels and of equal size but for a panel or `streams`. Panels of one tile are read once, as many
+  // as `streams` side by side: where there are enough of them, tasks have a multiple of it, else rather as many than few.
   template <class F>
   void distribute(int64_t panel_bytes, const F& block, int64_t streams = 1, int64_t most = kChunkBytes) const {
-    int64_t wanted = call.pool->threads() * kTasksPerThread;
-    int64_t chunk = most / (panel_bytes > 0 ? panel_bytes : 1);
-    if (chunk > panels / wanted) chunk = panels / wanted;
-    int64_t least = tiles.count == 1 && panels >= streams * wanted ? streams : 1;
-    chunk = chunk < least ? least : chunk / least * least;
-    int64_t chunks = (panels + chunk - 1) / chunk;
+    const auto parts = [](int64_t whole, int64_t part) { return (whole + part - 1) / part; };
+    const int64_t threads = call.pool->threads();
+    const int64_t wanted = threads * kTasksPerThread;
+    const bool side_by_side = tiles.count == 1 && panels >= streams * wanted;
+    const int64_t unit = side_by_side ? streams : 1;
+    const int64_t units = parts(panels, unit);
+    int64_t chunks = wanted;
+    if (tiles.count == 1 && !side_by_side) chunks = parts(parts(panels, streams), threads) * threads;
+    const int64_t fitting = most / (unit * std::max<int64_t>(panel_bytes, 1));
+    chunks = std::min(units, std::max(chunks, parts(units, std::max<int64_t>(fitting, 1))));
     int64_t splits = chunks >= wanted ? 1 : (wanted + chunks - 1) / chunks;
     if (splits > tiles.count) splits = tiles.count;
     call.pool->parallel_for(chunks * splits, [&](int64_t task, int worker) {
-      int64_t first = task / splits * chunk;
-      int64_t last = first + chunk < panels ? first + chunk : panels;
+      int64_t first = task / splits * units / chunks * unit;
+      int64_t last = std::min((task / splits + 1) * units / chunks * unit, panels);
       int64_t split = task % splits;
       block(tiles.count * split / splits, tiles.count * (split + 1) / splits, first, last, worker);
     });

@@ -223,19 +223,14 @@ struct Quantized : LinearCall {
       void* packed = tile_at(tile);
       with_rows<kTileRows>(tiles.size(tile), [&](auto rows) {
         constexpr int MR = decltype(rows)::value;
-        constexpr int kOnce = panels_at_once(MR);
-        int64_t panel = first;
-        auto multiply = [&](auto count) {
+        over_panels<panels_at_once(MR)>(first, last, [&](int64_t panel, auto count) {
           constexpr int NP = decltype(count)::value;
           alignas(64) float sums[MR * NP * kNR];
           const uint8_t* b = panels + (panel - first) * layout.blocks * kBlockBytes;
           multiply_tile<MR, NP>(layout.quants(packed), layout.scales(packed, MR), layout.sums(packed, MR), b,
                                 layout.blocks * kBlockBytes, layout.blocks, ahead, sums);
           finish(sums, tiles.begin(tile), MR, panel * kNR, NP * kNR);
-          panel += NP;
-        };
-        while (panel + kOnce <= last) multiply(std::integral_constant<int, kOnce>());
-        while (panel < last) multiply(std::integral_constant<int, 1>());
+        });
       });
     }
   }

@@ -98,19 +98,14 @@ struct RowsLinear : LinearCall {
       const int64_t ahead = tile == begin ? kAheadMemory : kAheadCache;
       with_rows<kDotRows>(tiles.size(begin), [&](auto rows) {
         constexpr int MR = decltype(rows)::value;
-        constexpr int kOnce = panels_at_once(MR);
-        int64_t panel = first;
-        const auto multiply = [&](auto count) {
+        over_panels<panels_at_once(MR)>(first, last, [&](int64_t panel, auto count) {
           constexpr int NP = decltype(count)::value;
           alignas(64) float sums[MR * NP * kNR];
           multiply_tile<MR, NP>(tile_at(begin), scales_at(begin), starts_at(begin),
                                 static_cast<const uint8_t*>(w.data) + panel * panel_bytes, panel_bytes, w.k, ahead,
                                 sums);
           finish(sums, tiles.begin(begin), MR, panel * kNR, NP * kNR);
-          panel += NP;
-        };
-        while (panel + kOnce <= last) multiply(std::integral_constant<int, kOnce>());
-        while (panel < last) multiply(std::integral_constant<int, 1>());
+        });
       });
     }
   }
