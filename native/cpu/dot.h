@@ -7,13 +7,13 @@ namespace ocelli {
 namespace cpu {
 namespace OCELLI_ISA_NS {
 
-// Packed i8 weights are q + kWeightBias, as unsigned bytes. Tiles have up to kQuantRows rows where blocks of k are summed
-// up, and kDotRows where nothing but dot products are kept.
+// Packed i8 weights are q + kWeightBias, as unsigned bytes. Where blocks of k are summed up, registers hold up to kSums
+// sums, of blocks and of what blocks add up to; where nothing but dot products are kept, tiles have up to kDotRows rows.
 #if defined(OCELLI_ISA_avx512)
 constexpr int kWeightBias = 128;
 constexpr int kGroupsUnrolled = 8;
-constexpr int kQuantRows = 6;  // 12 sums of f32 and 12 of int32, of 32 registers
-constexpr int kDotRows = 12;   // 24 sums of int32
+constexpr int kSums = 27;     // of 32 registers
+constexpr int kDotRows = 12;  // 24 sums of int32
 
 inline Int load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
 inline Int broadcast4(const int8_t* p) {
@@ -23,6 +23,10 @@ inline Int broadcast4(const int8_t* p) {
 }
 // gcc 12 keeps the accumulators of the intrinsic in memory.
 inline void dot4(Int& sum, Int w, Int a) { asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(a)); }
+// With the same four activations for all columns, from memory.
+inline void dot4(Int& sum, Int w, const int8_t* four) {
+  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*reinterpret_cast<const int32_t(*)[1]>(four)));
+}
 inline Int low_nibbles(Int w) { return _mm512_and_si512(w, _mm512_set1_epi8(15)); }
 inline Int high_nibbles(Int w) { return low_nibbles(_mm512_srli_epi16(w, 4)); }
 inline void store_i8(int8_t* p, Int v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v)); }
@@ -31,7 +35,7 @@ inline Vec to_float(Int v) { return _mm512_cvtepi32_ps(v); }
 #elif defined(OCELLI_ISA_avx2)
 constexpr int kWeightBias = 0;
 constexpr int kGroupsUnrolled = 1;  // more are loaded ahead of their use, into registers that are not there
-constexpr int kQuantRows = 2;
+constexpr int kSums = 8;
 constexpr int kDotRows = 4;
 
 inline Int load_bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
@@ -56,7 +60,7 @@ inline Vec to_float(Int v) { return _mm256_cvtepi32_ps(v); }
 #elif defined(OCELLI_ISA_baseline)
 constexpr int kWeightBias = 0;
 constexpr int kGroupsUnrolled = 1;  // more are loaded ahead of their use, into registers that are not there
-constexpr int kQuantRows = 2;
+constexpr int kSums = 8;
 constexpr int kDotRows = 4;
 
 inline Int load_bytes(const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
@@ -81,7 +85,7 @@ inline Vec to_float(Int v) { return _mm_cvtepi32_ps(v); }
 #else  // NEON with dotprod
 constexpr int kWeightBias = 0;
 constexpr int kGroupsUnrolled = 8;
-constexpr int kQuantRows = 6;
+constexpr int kSums = 27;
 constexpr int kDotRows = 12;
 
 inline Int load_bytes(const uint8_t* p) { return vreinterpretq_s32_u8(vld1q_u8(p)); }
@@ -99,6 +103,10 @@ inline void store_i8(int8_t* p, Int v) {
   std::memcpy(p, &four, 4);
 }
 inline Vec to_float(Int v) { return vcvtq_f32_s32(v); }
+#endif
+
+#if !defined(OCELLI_ISA_avx512)
+inline void dot4(Int& sum, Int w, const int8_t* four) { dot4(sum, w, broadcast4(four)); }
 #endif
 
 }  // namespace OCELLI_ISA_NS

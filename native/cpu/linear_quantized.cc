@@ -86,9 +86,22 @@ struct Quantized : LinearCall {
   static constexpr bool kExact = kActivations == Activations::kExact;
   static constexpr int kParts = parts_of(kActivations);
   static constexpr int64_t kBlockBytes = kQuants == Quants::kSplit ? kSplitBytes : block_bytes(kFour);
-  // Splitting nibbles takes registers, and so do two sums for each row.
-  static constexpr int kMost = kExact ? (kQuantRows * 2 + 1) / 3 : kQuantRows;
-  static constexpr int kTileRows = kQuants == Quants::kNibbles && kQuantRows > 5 ? kMost - 1 : kMost;
+  // Splitting nibbles takes registers too.
+  static constexpr int kSplitting = kQuants == Quants::kNibbles && kSums > 16 ? 3 : 0;
+  // Each row has a sum of either half of the columns, and its dot products those of one half at least.
+  static constexpr int kTileRows = (kSums - kSplitting) / (2 + kParts);
+
+  // Panels that a tile of `mr` rows takes at once, where there are registers: few rows wait for reads, and several
+  // streams of them are faster than one.
+  static constexpr int panels_at_once(int mr) {
+    if (kSums < 16 || kQuants == Quants::kSplit) return 1;
+    return std::clamp((kSums - 2 * kSplitting - mr * kParts) / (2 * mr), 1, 4);
+  }
+
+  // Halves of a block's columns whose dot products registers hold: both read activations once.
+  static constexpr int halves_at_once(int mr, int panels) {
+    return 2 * mr * (panels + kParts) + kSplitting <= kSums - kSplitting ? 2 : 1;
+  }
 
   TileLayout layout;
 
@@ -107,10 +120,53 @@ struct Quantized : LinearCall {
     });
   }
 
-  // Panels that a tile of `mr` rows takes at once, where there are registers: one row is a stream of reads, and several
-  // streams are faster than one.
-  static constexpr int panels_at_once(int mr) {
-    return kQuantRows < 6 || kQuants == Quants::kSplit || mr > 1 ? 1 : 4 / kParts;
+  // What lies at `p` is read again rather than kept, which would take registers of sums.
+  template <class T>
+  static void reread(const T*& p) {
+    asm("" : "+r"(p));
+  }
+
+  // Dot products of a block's columns, from those at `block` on, with MR rows.
+  template <int MR, int kHalves>
+  static __attribute__((always_inline)) void dot_block(const int8_t* a, const float* starts,
+                                                               const uint8_t* block,
+                                                               Int (&dot)[MR * kParts][kHalves]) {
+    constexpr int kUnits = MR * kParts;
+#pragma GCC unroll 12
+    for (int i = 0; i < kUnits; i++) {
+      const bool starting = !kFour && kWeightBias != 0 && i % kParts == kParts - 1;
+#pragma GCC unroll 2
+      for (int h = 0; h < kHalves; h++) dot[i][h] = starting ? bits(set1(starts[i / kParts])) : set1_int(0);
+    }
+    const auto add_group = [&](const int8_t* group, const Int (&w)[kHalves]) {
+#pragma GCC unroll 12
+      for (int i = 0; i < kUnits; i++) {
+        if constexpr (kHalves == 1) {
+          dot4(dot[i][0], w[0], group + i * 4);
+        } else {
+          const Int four = broadcast4(group + i * 4);
+          dot4(dot[i][0], w[0], four);
+          dot4(dot[i][1], w[1], four);
+        }
+      }
+    };
+#pragma GCC unroll kGroupsUnrolled
+    for (int g = 0; g < (kQuants == Quants::kNibbles ? 4 : 8); g++) {
+      Int w[kHalves];
+#pragma GCC unroll 2
+      for (int h = 0; h < kHalves; h++) w[h] = load_bytes(block + (g * 2 + h) * 2 * kNR);
+      if constexpr (kQuants == Quants::kNibbles) {
+        Int part[kHalves];
+#pragma GCC unroll 2
+        for (int h = 0; h < kHalves; h++) part[h] = low_nibbles(w[h]);
+        add_group(a + g * kUnits * 4, part);
+#pragma GCC unroll 2
+        for (int h = 0; h < kHalves; h++) part[h] = high_nibbles(w[h]);
+        add_group(a + (g + 4) * kUnits * 4, part);
+      } else {
+        add_group(a + g * kUnits * 4, w);
+      }
+    }
   }
 
   // out [MR][NP * kNR]; panel p begins at b + p * panel. Not inlined: beside other code the compiler would spill
@@ -119,67 +175,52 @@ struct Quantized : LinearCall {
   static __attribute__((noinline)) void multiply_tile(const int8_t* a, const float* scales, const float* starts,
                                                       const uint8_t* b, int64_t panel, int64_t blocks, int64_t ahead,
                                                       float* out) {
-    constexpr int kUnits = MR * kParts;
+    constexpr int kHalves = halves_at_once(MR, NP);
     Vec sum[NP * MR][2];
-#pragma GCC unroll 6
+#pragma GCC unroll 12
     for (int i = 0; i < NP * MR; i++) sum[i][0] = sum[i][1] = zero();
     for (int64_t at = 0; at < blocks; at++) {
 #pragma GCC unroll 4
       for (int p = 0; p < NP; p++) {
         const uint8_t* block = b + p * panel;
-        Int dot[kUnits][2];
-#pragma GCC unroll 12
-        for (int i = 0; i < kUnits; i++) {
-          bool starting = !kFour && kWeightBias != 0 && i % kParts == kParts - 1;
-          dot[i][0] = starting ? bits(set1(starts[i / kParts])) : set1_int(0);
-          dot[i][1] = dot[i][0];
-        }
         for (int64_t line = 0; line < kBlockBytes; line += 64)
           __builtin_prefetch(reinterpret_cast<const char*>(block) + ahead + line);
-        auto add_group = [&](const int8_t* group, Int left, Int right) {
-#pragma GCC unroll 12
-          for (int i = 0; i < kUnits; i++) {
-            Int four = broadcast4(group + i * 4);
-            dot4(dot[i][0], left, four);
-            dot4(dot[i][1], right, four);
-          }
-        };
-        constexpr int kHalf = kNR * 2;  // bytes of half a group's columns
-#pragma GCC unroll kGroupsUnrolled
-        for (int g = 0; g < (kQuants == Quants::kNibbles ? 4 : 8); g++) {
-          Int left = load_bytes(block + g * 2 * kHalf);
-          Int right = load_bytes(block + g * 2 * kHalf + kHalf);
-          if constexpr (kQuants == Quants::kNibbles) {
-            add_group(a + g * kUnits * 4, low_nibbles(left), low_nibbles(right));
-            add_group(a + (g + 4) * kUnits * 4, high_nibbles(left), high_nibbles(right));
-          } else {
-            add_group(a + g * kUnits * 4, left, right);
-          }
-        }
         const uint16_t* f16 = reinterpret_cast<const uint16_t*>(block + quant_bytes(kQuants == Quants::kNibbles));
 #pragma GCC unroll 2
-        for (int half = 0; half < 2; half++) {
-          Vec scale = load_f16(f16 + half * kLanes);
-#pragma GCC unroll 6
-          for (int i = 0; i < MR; i++) {
-            Int total = dot[i * kParts][half];
-            if constexpr (kExact) total = add_int(shift_left<kLowBits>(total), dot[i * kParts + 1][half]);
-            Vec each = kActivations == Activations::kRows ? scale : scale * set1(scales[i]);
-            sum[p * MR + i][half] = fma(to_float(total), each, sum[p * MR + i][half]);
+        for (int first = 0; first < 2; first += kHalves) {
+          if constexpr (MR * kParts > 1) {
+            reread(a);
+            reread(scales);
+            reread(starts);
           }
-          if constexpr (kFour) {
-            Vec least = load_f16(f16 + kNR + half * kLanes);
-#pragma GCC unroll 6
-            for (int i = 0; i < MR; i++) sum[p * MR + i][half] = fma(least, set1(starts[i]), sum[p * MR + i][half]);
+          Int dot[MR * kParts][kHalves];
+          dot_block<MR, kHalves>(a, starts, block + first * 2 * kNR, dot);
+#pragma GCC unroll 2
+          for (int h = 0; h < kHalves; h++) {
+            const int half = first + h;
+            const Vec scale = load_f16(f16 + half * kLanes);
+#pragma GCC unroll 9
+            for (int i = 0; i < MR; i++) {
+              Int total = dot[i * kParts][h];
+              if constexpr (kExact) total = add_int(shift_left<kLowBits>(total), dot[i * kParts + 1][h]);
+              const Vec each = kActivations == Activations::kRows ? scale : scale * set1(scales[i]);
+              sum[p * MR + i][half] = fma(to_float(total), each, sum[p * MR + i][half]);
+            }
+            if constexpr (kFour) {
+              const Vec least = load_f16(f16 + kNR + half * kLanes);
+#pragma GCC unroll 9
+              for (int i = 0; i < MR; i++)
+                sum[p * MR + i][half] = fma(least, set1(starts[i]), sum[p * MR + i][half]);
+            }
           }
         }
       }
-      a += kQuantBlock * kUnits;
+      a += kQuantBlock * MR * kParts;
       b += kBlockBytes;
       scales += MR;
       starts += MR;
     }
-#pragma GCC unroll 6
+#pragma GCC unroll 12
     for (int i = 0; i < NP * MR; i++) {
 #pragma GCC unroll 2
       for (int half = 0; half < 2; half++) {
