@@ -4,7 +4,6 @@
 
 #include "cpu/dot.h"
 #include "cpu/linear_call.h"
-#include "cpu/quantize_row.h"
 
 namespace ocelli {
 namespace cpu {
@@ -30,17 +29,18 @@ struct RowsLinear : LinearCall {
 
   void pack_row(int64_t tile, int i) const {
     const int64_t mr = tiles.size(tile);
+    alignas(64) int8_t q[kRowsDepth];
     int8_t* to = tile_at(tile) + i * 4;
-    int32_t start = 0;
-    quantize_row<Activations::kRows>(row_at(x, tiles.begin(tile) + i), w.k,
-                                     [&](int64_t, const int8_t* q, float scale, int32_t sum) {
-                                       for (int64_t g = 0; g < kQuantBlock / 4; g++, to += mr * 4)
-                                         std::memcpy(to, q + g * 4, 4);
-                                       scales_at(tile)[i] = scale;
-                                       start -= kWeightBias * sum;
-                                     });
-    for (int64_t k = quant_blocks(w.k) * kQuantBlock; k < depth; k += 4, to += mr * 4) std::memset(to, 0, 4);
-    starts_at(tile)[i] = start;
+    const auto interleave = [&] {
+      for (int64_t g = 0; g < kRowsDepth; g += 4, to += mr * 4) std::memcpy(to, q + g, 4);
+    };
+    const WholeRow row = quantize_whole(row_at(x, tiles.begin(tile) + i), w.k, [&](int64_t step) {
+      if (step > 0) interleave();
+      return q;
+    });
+    interleave();
+    scales_at(tile)[i] = row.scale;
+    starts_at(tile)[i] = row.start;
   }
 
   void pack_activations() const {

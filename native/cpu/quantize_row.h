@@ -18,13 +18,19 @@ constexpr int64_t kQuantStride = kQuantBlock + 64;
 
 // max|x|, and NaN where something is not finite.
 inline float largest_of(const float* x, int64_t n) {
-  Vec most = zero();
-  Vec check = zero();
-  for_vectors<F32>(x, n, [&](int64_t, Vec v, int) {
-    most = max(most, abs(v));
-    check = check + (v - v);
-  });
-  return largest(most) + sum(check);
+  Vec most[2] = {zero(), zero()};
+  Vec check[2] = {zero(), zero()};
+  const auto add = [&](int i, Vec v) {
+    most[i] = max(most[i], abs(v));
+    check[i] = check[i] + (v - v);
+  };
+  int64_t at = 0;
+  for (; at + 2 * kLanes <= n; at += 2 * kLanes) {
+    add(0, load(x + at));
+    add(1, load(x + at + kLanes));
+  }
+  for_vectors<F32>(x + at, n - at, [&](int64_t, Vec v, int) { add(0, v); });
+  return largest(max(most[0], most[1])) + sum(check[0] + check[1]);
 }
 
 // 32 elements of a row times `inverse`, rounded; returns their sum. A vector is stored beyond a short block.
@@ -47,11 +53,7 @@ inline int32_t quantize(const float* x, int64_t count, float inverse, int8_t* q)
     }
   }
   for (; i < kQuantBlock; i++) q[i] = q[(kParts - 1) * kQuantStride + i] = 0;
-  int32_t lanes[kLanes];
-  std::memcpy(lanes, &total, sizeof(lanes));
-  int32_t sum = 0;
-  for (int32_t lane : lanes) sum += lane;
-  return sum;
+  return static_cast<int32_t>(sum(to_float(total)));  // exact: below 2^24
 }
 
 // f(block, its quants, their scale, their sum) for every block of a row. A block that is not finite is 0 times NaN.

@@ -9,7 +9,6 @@
 #include "cpu/dot.h"
 #include "cpu/linear_call.h"
 #include "cpu/linear_rows.h"
-#include "cpu/quantize_row.h"
 
 namespace ocelli {
 namespace cpu {
@@ -191,14 +190,11 @@ struct TiledLinear : LinearCall {
   }
 
   void pack_bytes(int64_t row, int64_t i, int64_t rows, uint8_t* to) const {
-    std::memset(to + ((steps - 1) * rows + i) * kRowBytes, 0, kRowBytes);
-    int32_t start = 0;
-    quantize_row<Activations::kRows>(row_at(x, row), w.k, [&](int64_t b, const int8_t* q, float scale, int32_t sum) {
-      std::memcpy(to + (b / 2 * rows + i) * kRowBytes + b % 2 * kQuantBlock, q, kQuantBlock);
-      scales()[row] = scale;
-      start -= kWeightBias * sum;
+    const WholeRow whole = quantize_whole(row_at(x, row), w.k, [&](int64_t step) {
+      return reinterpret_cast<int8_t*>(to + (step * rows + i) * kRowBytes);
     });
-    starts()[row] = start;
+    scales()[row] = whole.scale;
+    starts()[row] = whole.start;
   }
 
   static void set_sizes(int rows, TileRegisters& registers) {
@@ -221,14 +217,13 @@ struct TiledLinear : LinearCall {
     }
   }
 
-  // Dot products to numbers, in place and as linear_rows.cc has them.
-  void scale(int64_t row, int64_t rows, int64_t panel, int64_t width, float* sums) const {
+  // Dot products [rows][width] to numbers, as linear_rows.cc has them.
+  void scale(int64_t row, int64_t rows, int64_t panel, int64_t width, const float* dots, Sums to) const {
     for (int64_t j = 0; j < width; j += kLanes) {
       const Vec column = load_f16(scales_of_panel(panel_at(panel + j / kNR), w.k) + j % kNR);
       for (int64_t i = 0; i < rows; i++) {
-        float* at = sums + i * width + j;
-        const Vec dot = to_float(add_int(bits(load(at)), set1_int(starts()[row + i])));
-        store(at, dot * column * set1(scales()[row + i]));
+        const Vec dot = to_float(add_int(bits(load(dots + i * width + j)), set1_int(starts()[row + i])));
+        store(to.tile(i, j / kLanes), dot * column * set1(scales()[row + i]));
       }
     }
   }
@@ -260,20 +255,18 @@ struct TiledLinear : LinearCall {
   }
 
   void multiply_panels(int64_t tile, int64_t panel, int64_t width, Later later) const {
-    alignas(64) float elsewhere[2 * kTileRows * kNR];
-    // What needs nothing more is stored where it belongs.
-    const bool plain = !kBytes && bias == nullptr && act == Activation::kNone &&
-                       (y.rank == 2 || (y.rank > 2 && y.contiguous()));
+    alignas(64) float sums[2 * kTileRows * kNR];
     const int rows = tiles.size(tile);
     const int64_t row = tiles.begin(tile);
     const int64_t column = panel * kNR;
-    if (plain && column + width <= w.n) {
-      multiply(tile, panel, width, later, {row_at(y, row) + column, y.stride[y.rank - 2]});
-    } else {
-      multiply(tile, panel, width, later, {elsewhere, width});
-      if constexpr (kBytes) scale(row, rows, panel, width, elsewhere);
-      finish(elsewhere, row, rows, column, width);
-    }
+    // What needs nothing more is stored where it belongs.
+    const bool plain = column + width <= w.n && bias == nullptr && act == Activation::kNone &&
+                       (y.rank == 2 || (y.rank > 2 && y.contiguous()));
+    const Sums here = {sums, width};
+    const Sums to = plain ? Sums{row_at(y, row) + column, y.stride[y.rank - 2]} : here;
+    multiply(tile, panel, width, later, kBytes ? here : to);
+    if constexpr (kBytes) scale(row, rows, panel, width, sums, to);
+    if (!plain) finish(sums, row, rows, column, width);
   }
 
   void run() const {
