@@ -12,10 +12,11 @@ const fileOf = (name) => join(folder, `${name.replaceAll('/', '--')}.json`);
 
 const read = (name) => (existsSync(fileOf(name)) ? JSON.parse(readFileSync(fileOf(name), 'utf8')) : undefined);
 
-/** The kept result of a row, where it was repeated as often as asked: the row's own number of times, or at least `repeat`. */
+/** The kept result of a row, where it was repeated as often as asked: `repeat` times at least, or without it the row's own number of times. */
 export function kept(name, repeat) {
   const result = read(name);
-  return (result?.repeat ?? Infinity) >= (repeat ?? Infinity) ? result : undefined;
+  const often = repeat === undefined ? result?.repeat === undefined : result?.repeat >= repeat;
+  return often ? result : undefined;
 }
 
 export function keep(result) {

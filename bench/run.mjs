@@ -1,5 +1,5 @@
-// `npm run bench -- --row NAME`: measures one row, or all whose names begin so, and keeps what it found in out/bench/results: a row that is
-// there is told from there unless --again. `--table` writes what is kept into bench/table.json, bench/README.md and README.md. Without
+// `npm run bench -- --row NAME`: measures the row of that name, or all whose names begin so, and keeps what it found in out/bench/results: a
+// row that is there is told from there unless --again. `--table` writes what is kept into bench/table.json, bench/README.md and README.md. Without
 // either it lists the rows. --threads N, --repeat N; --count N or --full where a row counts; --isa NAME and --json for ops, which are
 // shown, not kept.
 import { spawnSync } from 'node:child_process';
@@ -52,7 +52,8 @@ const { values } = parseArgs({
     table: { type: 'boolean' },
   },
 });
-const wanted = (name) => values.row !== undefined && name.startsWith(values.row);
+const exact = values.row in ops || values.row in whole;
+const wanted = (name) => values.row !== undefined && (exact ? name === values.row : name.startsWith(values.row));
 const chosen = Object.keys(ops).filter(wanted);
 const chosenWhole = Object.keys(whole).filter(wanted);
 if (chosen.length + chosenWhole.length === 0 && !values.table) {

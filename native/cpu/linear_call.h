@@ -81,9 +81,9 @@ struct LinearCall {
     return v;
   }
 
-  // block(tile, end, first, last, worker) for tiles [tile, end) against panels [first, last), on all threads, in tasks of
-  // up to `most` bytes of panels and of equal size but for a panel or `streams`. Panels of one tile are read once, as many
-  // as `streams` side by side: where there are enough of them, tasks have a multiple of it, else rather as many than few.
+  // block(tile, end, first, last, worker) for tiles [tile, end) against panels [first, last), on all threads. Tasks have
+  // up to `most` bytes of panels, and all of them equally many but for one. Panels of one tile are read once, `streams`
+  // of them side by side: tasks then have a multiple of it, or about as many where panels do not suffice for all tasks.
   template <class F>
   void distribute(int64_t panel_bytes, const F& block, int64_t streams = 1, int64_t most = kChunkBytes) const {
     const auto parts = [](int64_t whole, int64_t part) { return (whole + part - 1) / part; };

@@ -98,7 +98,8 @@ struct Quantized : LinearCall {
     return std::clamp((kSums - 2 * kSplitting - mr * kParts) / (2 * mr), 1, 4);
   }
 
-  // Halves of a block's columns whose dot products registers hold: both read activations once.
+  // Halves of a block's columns whose dot products registers hold at a time. Both take each activation once, one after
+  // the other twice.
   static constexpr int halves_at_once(int mr, int panels) {
     return 2 * mr * (panels + kParts) + kSplitting <= kSums - kSplitting ? 2 : 1;
   }
