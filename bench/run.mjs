@@ -52,7 +52,7 @@ const { values } = parseArgs({
     table: { type: 'boolean' },
   },
 });
-const exact = values.row in ops || values.row in whole;
+const exact = [ops, whole].some((rows) => Object.hasOwn(rows, values.row));
 const wanted = (name) => values.row !== undefined && (exact ? name === values.row : name.startsWith(values.row));
 const chosen = Object.keys(ops).filter(wanted);
 const chosenWhole = Object.keys(whole).filter(wanted);

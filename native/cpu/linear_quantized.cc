@@ -129,9 +129,8 @@ struct Quantized : LinearCall {
 
   // Dot products of a block's columns, from those at `block` on, with MR rows.
   template <int MR, int kHalves>
-  static __attribute__((always_inline)) void dot_block(const int8_t* a, const float* starts,
-                                                               const uint8_t* block,
-                                                               Int (&dot)[MR * kParts][kHalves]) {
+  static __attribute__((always_inline)) void dot_block(const int8_t* a, const float* starts, const uint8_t* block,
+                                                       Int (&dot)[MR * kParts][kHalves]) {
     constexpr int kUnits = MR * kParts;
 #pragma GCC unroll 12
     for (int i = 0; i < kUnits; i++) {
