@@ -6,7 +6,6 @@ import {
   RMSNorm,
   RotaryEmbedding,
   activationOf,
-  gatedAct,
   mergedLinear,
   reshape,
   slice,
@@ -85,8 +84,10 @@ export class DecoderMLP extends Module {
   }
 
   forward(x: Value): Value {
-    const gates = this.gate_up_proj?.forward(x) ?? mergedLinear(x, [this.gate_proj!, this.up_proj!]);
-    return this.down_proj.forward(gatedAct(gates, this.#act));
+    const gate = this.#act;
+    const gated =
+      this.gate_up_proj?.forward(x, { gate }) ?? mergedLinear(x, [this.gate_proj!, this.up_proj!], { gate });
+    return this.down_proj.forward(gated);
   }
 }
 

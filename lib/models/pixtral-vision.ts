@@ -9,7 +9,6 @@ import {
   VisionAttention,
   activationOf,
   add,
-  gatedAct,
   linear,
   mergedLinear,
   reshape,
@@ -76,7 +75,7 @@ class PixtralMLP extends Module {
   }
 
   forward(x: Value): Value {
-    return this.down_proj.forward(gatedAct(mergedLinear(x, [this.gate_proj, this.up_proj]), this.#act));
+    return this.down_proj.forward(mergedLinear(x, [this.gate_proj, this.up_proj], { gate: this.#act }));
   }
 }
 

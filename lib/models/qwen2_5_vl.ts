@@ -8,7 +8,6 @@ import {
   RMSNorm,
   activationOf,
   add,
-  gatedAct,
   gatherRows,
   mergedLinear,
   reshape,
@@ -66,7 +65,7 @@ class Qwen25VisionMLP extends Module {
   }
 
   forward(x: Value): Value {
-    return this.down_proj.forward(gatedAct(mergedLinear(x, [this.gate_proj, this.up_proj]), this.#act));
+    return this.down_proj.forward(mergedLinear(x, [this.gate_proj, this.up_proj], { gate: this.#act }));
   }
 }
 

@@ -4,6 +4,7 @@ export { Value } from './value';
 export { Module, Parameter } from './module';
 export {
   type Activation,
+  type LinearOptions,
   type Operand,
   type PagedAttentionOptions,
   type RopeOptions,

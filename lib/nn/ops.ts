@@ -9,6 +9,11 @@ import { Value } from './value';
 import { axis, reshape } from './views';
 
 export type Activation = 'gelu' | 'gelu_tanh' | 'quick_gelu' | 'silu' | 'relu' | 'tanh';
+/** At most one of the two. */
+export interface LinearOptions {
+  act?: Activation;
+  gate?: Activation;
+}
 const activations: readonly string[] = ['gelu', 'gelu_tanh', 'quick_gelu', 'silu', 'relu', 'tanh'];
 
 /** An operand: a value, or a parameter of the model read as plain rows. */
@@ -49,12 +54,16 @@ function activation(kind: string, op: string): string {
   );
 }
 
-/** y = x w^T + bias, x [.., K]; several weights are joined along their rows, in one product. A kernel [out, c, kh, kw] is read as [out, c * kh * kw]. */
+/**
+ * y = act(x w^T + bias), x [.., K]; several weights are joined along their rows, in one product. A kernel [out, c, kh, kw] is read as
+ * [out, c * kh * kw]. With a gate, the first half of y's columns goes through it and is multiplied by the second half, as gatedAct does:
+ * [.., N / 2].
+ */
 export function linear(
   x: Value,
   weight: Parameter | readonly Parameter[],
   bias?: Parameter | readonly Parameter[],
-  options: { act?: Activation } = {},
+  options: LinearOptions = {},
 ): Value {
   const t = tracer();
   const weights = weight instanceof Parameter ? [weight] : [...weight];
@@ -85,8 +94,23 @@ export function linear(
     }
     b = t.weight(biases, false, [n]);
   }
-  const attrs: Attrs = options.act === undefined ? {} : { act: activation(options.act, 'linear') };
-  return t.op('linear', [x, t.weight(weights, true, [n, k]), b], [{ shape: [...x.shape.slice(0, -1), n] }], attrs)[0]!;
+  const { act, gate } = options;
+  if (gate !== undefined && (act !== undefined || n % 2 !== 0)) {
+    throw new OcelliError(
+      'ERR_OPERAND',
+      `Expected an even number of rows and no act beside the gate of linear at ${callerLine()} but received ${n} rows and act ${String(act)}`,
+    );
+  }
+  const attrs: Attrs = {};
+  if (act !== undefined) attrs.act = activation(act, 'linear');
+  if (gate !== undefined) attrs.gate = activation(gate, 'linear');
+  const width = gate === undefined ? n : n / 2;
+  return t.op(
+    'linear',
+    [x, t.weight(weights, true, [n, k]), b],
+    [{ shape: [...x.shape.slice(0, -1), width] }],
+    attrs,
+  )[0]!;
 }
 
 /** Rows of a table [R, D] by index [M]; -1 gives a row of zeros. */

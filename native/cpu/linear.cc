@@ -1,4 +1,4 @@
-// y = act(x w^T + bias). Activations are packed once into tiles of rows (rounded to bf16 where weights are and the set
+// y = act(x w^T + bias), or a gate. Activations are packed once into tiles of rows (rounded to bf16 where weights are and the set
 // multiplies bf16), then every tile meets every panel of the weight; native/cpu/gemm.h has the kernels.
 #include "cpu/linear_call.h"
 #include "cpu/linear_quantized.h"
@@ -7,6 +7,9 @@
 namespace ocelli {
 namespace cpu {
 namespace OCELLI_ISA_NS {
+
+extern const OpImpl linear;
+extern const OpImpl gated_act;
 
 namespace {
 
@@ -36,12 +39,12 @@ struct Linear : LinearCall {
   }
 
   template <int MR, int NP>
-  void multiply(int64_t row, int64_t panel, int64_t ahead) const {
-    alignas(64) float sums[MR * NP * kNR];
-    const B* b = static_cast<const B*>(w.data) + panel * steps * Kind::kStep * kNR;
-    multiply_tile<Kind, MR, NP, MR * Kind::kStep, Kind::kStep, NP * kNR, false, true>(
-        packed + row * steps * Kind::kStep, b, steps * Kind::kStep * kNR, steps, ahead, sums);
-    finish(sums, row, MR, panel * kNR, NP * kNR);
+  void multiply(int64_t row, int64_t first, int64_t ahead) const {
+    multiply_and_finish<MR, NP>(row, first, [&](int64_t panel, float* sums) {
+      const B* b = static_cast<const B*>(w.data) + panel * steps * Kind::kStep * kNR;
+      multiply_tile<Kind, MR, NP, MR * Kind::kStep, Kind::kStep, NP * kNR, false, true>(
+          packed + row * steps * Kind::kStep, b, steps * Kind::kStep * kNR, steps, ahead, sums);
+    });
   }
 
   // Tiles [tile, end) against panels [panel, last): the panels stay in cache while tiles pass.
@@ -69,6 +72,7 @@ struct Linear : LinearCall {
 };
 
 void run_linear(const OpCall& call) {
+  if (gated_apart(call)) return GatedLinear(call, linear).run(gated_act);
   const WeightFormat format = call.in[1].packed->format;
   if (format == WeightFormat::kI8Rows) return run_rows(call);
   if (quantized(format)) return run_quantized(call);
@@ -76,6 +80,7 @@ void run_linear(const OpCall& call) {
 }
 
 size_t scratch_of_linear(const OpCall& call) {
+  if (gated_apart(call)) return GatedLinear(call, linear).scratch_bytes();
   const PackedMatrix& w = *call.in[1].packed;
   if (w.format == WeightFormat::kI8Rows) return scratch_of_rows(call);
   if (quantized(w.format)) return scratch_of_quantized(call);
@@ -89,7 +94,6 @@ size_t scratch_of_linear(const OpCall& call) {
 
 }  // namespace
 
-extern const OpImpl linear;
 const OpImpl linear = {run_linear, scratch_of_linear};
 
 }  // namespace OCELLI_ISA_NS

@@ -237,7 +237,7 @@ struct Quantized : LinearCall {
 
   // Panels of one task, split up: as many as distribute() hands out at once.
   int64_t strip_bytes() const {
-    int64_t panel = layout.blocks * kSplitBytes;
+    int64_t panel = layout.blocks * kSplitBytes * parts;
     return (panel > kChunkBytes ? panel : kChunkBytes) + 64;
   }
 
@@ -253,11 +253,12 @@ struct Quantized : LinearCall {
   }
 
   void multiply_block(int64_t tile, int64_t end, int64_t first, int64_t last, int worker) const {
-    const uint8_t* panels = panel_at(first);
+    const int64_t panel_bytes = layout.blocks * kBlockBytes;
+    const auto split_at = [&](int64_t at) { return strip_of(worker) + place_of(at, first, last) * panel_bytes; };
     if constexpr (kQuants == Quants::kSplit) {
-      panels = strip_of(worker);
-      for (int64_t p = first; p < last; p++)
-        split_panel(panel_at(p), layout.blocks, strip_of(worker) + (p - first) * layout.blocks * kSplitBytes);
+      for (int64_t p = first; p < last; p++) {
+        for (int64_t at = p; at < parts * panels; at += panels) split_panel(panel_at(at), layout.blocks, split_at(at));
+      }
     }
     for (int64_t begin = tile; tile < end; tile++) {
       int64_t ahead = tile == begin && kQuants != Quants::kSplit ? kAheadMemory : kAheadCache;
@@ -266,11 +267,10 @@ struct Quantized : LinearCall {
         constexpr int MR = decltype(rows)::value;
         over_panels<panels_at_once(MR)>(first, last, [&](int64_t panel, auto count) {
           constexpr int NP = decltype(count)::value;
-          alignas(64) float sums[MR * NP * kNR];
-          const uint8_t* b = panels + (panel - first) * layout.blocks * kBlockBytes;
-          multiply_tile<MR, NP>(layout.quants(packed), layout.scales(packed, MR), layout.sums(packed, MR), b,
-                                layout.blocks * kBlockBytes, layout.blocks, ahead, sums);
-          finish(sums, tiles.begin(tile), MR, panel * kNR, NP * kNR);
+          multiply_and_finish<MR, NP>(tiles.begin(tile), panel, [&](int64_t at, float* sums) {
+            multiply_tile<MR, NP>(layout.quants(packed), layout.scales(packed, MR), layout.sums(packed, MR),
+                                  kQuants == Quants::kSplit ? split_at(at) : panel_at(at), panel_bytes, layout.blocks, ahead, sums);
+          });
         });
       });
     }

@@ -100,11 +100,11 @@ struct RowsLinear : LinearCall {
         constexpr int MR = decltype(rows)::value;
         over_panels<panels_at_once(MR)>(first, last, [&](int64_t panel, auto count) {
           constexpr int NP = decltype(count)::value;
-          alignas(64) float sums[MR * NP * kNR];
-          multiply_tile<MR, NP>(tile_at(begin), scales_at(begin), starts_at(begin),
-                                static_cast<const uint8_t*>(w.data) + panel * panel_bytes, panel_bytes, w.k, ahead,
-                                sums);
-          finish(sums, tiles.begin(begin), MR, panel * kNR, NP * kNR);
+          multiply_and_finish<MR, NP>(tiles.begin(begin), panel, [&](int64_t at, float* sums) {
+            multiply_tile<MR, NP>(tile_at(begin), scales_at(begin), starts_at(begin),
+                                  static_cast<const uint8_t*>(w.data) + at * panel_bytes, panel_bytes, w.k, ahead,
+                                  sums);
+          });
         });
       });
     }

@@ -1,4 +1,4 @@
-// y [M, N] = act(x [M, K] w^T + bias), w packed as rows of a multiple of 64 columns, zeros behind K.
+// y [M, N] = act(x [M, K] w^T + bias), w packed as rows of a multiple of 64 columns, zeros behind K. A gate is gated_act's.
 //
 // w of bf16 or f16: tensor cores (Ampere's mma.sync, which runs on everything since), after x was rounded to w's
 // format, into scratch, where it has another. Per tile and slice of 64 columns: 2 * 64 * (m + n) bytes in, m * n / 32
@@ -194,16 +194,21 @@ extern "C" __global__ void __launch_bounds__(kPlainThreads)
 }  // namespace cuda
 }  // namespace ocelli
 #else
+#include "core/gated_linear.h"
 #include "cuda/linear.h"
 
 namespace ocelli {
 namespace cuda {
+
+extern const OpImpl linear;
+extern const OpImpl gated_act;
 
 // Rows of x as tensor cores take them, in scratch.
 constexpr int rounded_width(int64_t k) { return static_cast<int>((k + kRun - 1) / kRun * kRun); }
 constexpr int64_t rounded_bytes(int64_t m, int64_t k) { return m * rounded_width(k) * 2; }
 
 static void run_linear(const OpCall& call) {
+  if (gate_of(*call.attrs) != nullptr) return GatedLinear(call, linear).run(gated_act);
   if (quantized(call.in[1].packed->format)) return run_quantized(call);
   const PackedMatrix& w = *call.in[1].packed;
   const Rows x = rows_of(call.in[0]), y = rows_of(call.out[0]);
@@ -240,6 +245,7 @@ static void run_linear(const OpCall& call) {
 
 // Of any x: where its rows begin is not known while memory is planned.
 static size_t scratch(const OpCall& call) {
+  if (gate_of(*call.attrs) != nullptr) return GatedLinear(call, linear).scratch_bytes();
   const PackedMatrix& w = *call.in[1].packed;
   if (quantized(w.format)) return scratch_of_quantized(call);
   if (w.format == WeightFormat::kF32) return 0;
@@ -247,7 +253,6 @@ static size_t scratch(const OpCall& call) {
   return static_cast<size_t>(rounded_bytes(m, w.k) + (w.format == WeightFormat::kF16 ? m * 4 : 0));
 }
 
-extern const OpImpl linear;
 const OpImpl linear = {run_linear, scratch};
 
 }  // namespace cuda

@@ -1,6 +1,8 @@
-// y [.., N] = act(x [.., K] w^T + bias), w packed [N, K].
+// y [.., N] = act(x [.., K] w^T + bias), w packed [N, K]; with a gate, [.., N / 2]: gate(first half) times second half
+// (Shazeer 2020, arXiv:2002.05202).
 #include <algorithm>
 
+#include "core/gated_linear.h"
 #include "core/quantize.h"
 #include "ref/contract.h"
 #include "ref/reference.h"
@@ -26,13 +28,17 @@ static void check_linear(const OpCall& call) {
   }
   expect_f32(call, "y", y);
   expect_rows(call, "y", y);
-  bool matches = y.rank == x.rank && y.shape[y.rank - 1] == w.packed->n;
+  const std::string* gate = gate_of(*call.attrs);
+  if (gate != nullptr && w.packed->n % 2 != 0)
+    fail_shape(call, "w", "an even number of rows, of gates and what they are multiplied by", describe(w));
+  const int64_t width = gate != nullptr ? w.packed->n / 2 : w.packed->n;
+  bool matches = y.rank == x.rank && y.shape[y.rank - 1] == width;
   for (int i = 0; matches && i + 1 < x.rank; i++) matches = y.shape[i] == x.shape[i];
   if (!matches)
-    fail_shape(call, "y", "the leading dimensions of " + describe(x) + " and " + std::to_string(w.packed->n),
-               describe(y));
+    fail_shape(call, "y", "the leading dimensions of " + describe(x) + " and " + std::to_string(width), describe(y));
   for (const auto& entry : call.attrs->strings) {
-    if (entry.first == "act") expect_activation(call, entry.second, "act");
+    if (entry.first == "act" || entry.first == "gate") expect_activation(call, entry.second, entry.first.c_str());
+    if (entry.first == "act" && gate != nullptr) fail_attr(call, "act", "none beside a gate", "'" + entry.second + "'");
   }
 }
 
@@ -107,19 +113,20 @@ static void run_linear(const OpCall& call) {
   const Tensor& y = call.out[0];
   bool biased = call.inputs > 2 && call.in[2].present();
   Activation act = Activation::kNone;
-  for (const auto& entry : call.attrs->strings) {
-    if (entry.first == "act") act = activation_from_name(entry.second);
-  }
+  for (const auto& entry : call.attrs->strings) act = activation_from_name(entry.second);
+  const bool gated = gate_of(*call.attrs) != nullptr;
+  const int64_t width = gated ? w.n / 2 : w.n;
   call.pool->parallel_for(rows_of(x), [&](int64_t row, int) {
     int64_t from = row_offset(x, row);
     float* to = y.as<float>() + row_offset(y, row);
     QuantizedRow quants;
     if (quantized(w.format)) quants = quantize_row(x.as<float>() + from, w);
-    for (int64_t n = 0; n < w.n; n++) {
-      double sum = quantized(w.format) ? dot_blocks(quants, w, n) : dot(x.as<float>() + from, w, n);
-      if (biased) sum += read_row(call.in[2], 0, n);
-      to[n] = static_cast<float>(activate(act, sum));
-    }
+    const auto column = [&](int64_t n) {
+      const double sum = quantized(w.format) ? dot_blocks(quants, w, n) : dot(x.as<float>() + from, w, n);
+      return biased ? sum + read_row(call.in[2], 0, n) : sum;
+    };
+    for (int64_t n = 0; n < width; n++)
+      to[n] = static_cast<float>(activate(act, column(n)) * (gated ? column(width + n) : 1));
   });
 }
 

@@ -10,10 +10,12 @@ function linear(
   w: NativeTensor,
   bias: NativeTensor | null,
   format: Format,
-  options: { threads?: number; act?: string } = {},
+  options: { threads?: number; act?: string; gate?: string } = {},
 ): NativeTensor {
-  const shape = [...x.shape.slice(0, -1), w.shape[0]!];
-  const attrs: Record<string, string> = options.act ? { act: options.act } : {};
+  const shape = [...x.shape.slice(0, -1), options.gate ? w.shape[0]! / 2 : w.shape[0]!];
+  const attrs: Record<string, string> = {};
+  if (options.act) attrs.act = options.act;
+  if (options.gate) attrs.gate = options.gate;
   return native.runOp(backend, 'linear', [x, w, bias], out(shape), attrs, {
     packed: format,
     threads: options.threads ?? 2,
@@ -108,6 +110,29 @@ describe.each(isas)('linear on %s', (isa) => {
     expect(ours).toBeLessThanOrEqual(2 * naive + eps);
   });
 
+  test.each(formats)('%s: a gate has the bits of gated_act behind the product', (format) => {
+    // Halves of 35 end within a panel, those of 96 and 512 do not.
+    for (const [n, k] of [
+      [70, 37],
+      [192, 130],
+      [1024, 64],
+    ] as const) {
+      const [w, bias, x] = [seeded([n, k], 3), seeded([n], 4), seeded([40, k], 5)];
+      for (const m of [0, 1, 2, 5, 12, 13, 17, 33, 40]) {
+        for (const b of [null, bias]) {
+          const some = rows(x, 0, m);
+          const apart = native.runOp(isa, 'gated_act', [linear(isa, some, w, b, format)], out([m, n / 2]), {
+            kind: 'silu',
+          })[0]!;
+          for (const threads of [1, 2]) {
+            const gated = linear(isa, some, w, b, format, { gate: 'silu', threads });
+            expectSameBits(gated, apart, `[${m}, ${n}, ${k}] with ${threads} threads`);
+          }
+        }
+      }
+    }
+  });
+
   test('no rows, more dimensions, a bias of 16 bits, each activation', () => {
     const w = seeded([5, 3], 8);
     expect(linear(isa, f32([0, 3], new Float32Array()), w, null, 'f32').shape).toEqual([0, 5]);
@@ -123,4 +148,23 @@ describe.each(isas)('linear on %s', (isa) => {
       found.forEach((v, i) => expect(Math.abs(v - expected[i]!)).toBeLessThan(1e-6 * (1 + Math.abs(expected[i]!))));
     }
   });
+
+  test('a gate: the reference', () => {
+    for (const n of [6, 128]) {
+      const [x, w, bias] = [seeded([2, 1, 2, 3], 9), seeded([n, 3], 8), seeded([n], 7)];
+      const found = linear(isa, x, w, bias, 'f32', { gate: 'gelu' }).data as Float32Array;
+      const expected = linear('ref', x, w, bias, 'f32', { gate: 'gelu' }).data as Float32Array;
+      // Both factors are off by a few units of their sums, which are below 16 here.
+      found.forEach((v, i) => expect(Math.abs(v - expected[i]!)).toBeLessThan(1e-5 * (1 + Math.abs(expected[i]!))));
+    }
+  });
+});
+
+test('a gate takes an even number of rows and no activation beside it', () => {
+  const x = seeded([2, 3], 1);
+  const run = (n: number, attrs: Record<string, string>): unknown =>
+    native.runOp('ref', 'linear', [x, seeded([n, 3], 2), null], out([2, Math.floor(n / 2)]), attrs, { packed: 'f32' });
+  expect(() => run(5, { gate: 'silu' })).toThrow(expect.objectContaining({ code: 'ERR_SHAPE' }));
+  expect(() => run(6, { gate: 'silu', act: 'silu' })).toThrow(expect.objectContaining({ code: 'ERR_PROGRAM' }));
+  expect(() => run(6, { gate: 'swish' })).toThrow(expect.objectContaining({ code: 'ERR_PROGRAM' }));
 });

@@ -9,10 +9,12 @@ function linear(
   x: NativeTensor,
   w: NativeTensor,
   format: WeightFormat,
-  options: { threads?: number; act?: string; bias?: NativeTensor } = {},
+  options: { threads?: number; act?: string; gate?: string; bias?: NativeTensor } = {},
 ): NativeTensor {
-  const shape = [...x.shape.slice(0, -1), w.shape[0]!];
-  const attrs: Record<string, string> = options.act ? { act: options.act } : {};
+  const shape = [...x.shape.slice(0, -1), options.gate ? w.shape[0]! / 2 : w.shape[0]!];
+  const attrs: Record<string, string> = {};
+  if (options.act) attrs.act = options.act;
+  if (options.gate) attrs.gate = options.gate;
   return native.runOp(backend, 'linear', [x, w, options.bias ?? null], out(shape), attrs, {
     packed: format,
     threads: options.threads ?? 2,
@@ -70,6 +72,26 @@ describe.each(isas)('quantised linear on %s', (isa) => {
       const first = linear(isa, rows(x, 0, m), w, format, { bias, act: 'silu', threads: 1 + (m % 2) });
       expectSameRows(first, 0, all, 0, m * n, `the first ${m} rows`);
       expectSameRows(linear(isa, rows(x, m - 1, 1), w, format, { bias, act: 'silu' }), 0, all, (m - 1) * n, n, 'alone');
+    }
+  });
+
+  test.each(formats)('%s: a gate has the bits of gated_act behind the product', (format) => {
+    // Halves of 35 end within a panel, those of 96 and 512 do not; tiles and split nibbles begin at 16 and 64 rows.
+    for (const [n, k] of [
+      [70, 37],
+      [192, 130],
+      [1024, 64],
+    ] as const) {
+      const [w, bias, x] = [seeded([n, k], 3), seeded([n], 4), seeded([70, k], 5)];
+      for (const m of [0, 1, 2, 5, 9, 17, 30, 70]) {
+        const some = rows(x, 0, m);
+        const product = linear(isa, some, w, format, { bias });
+        const apart = native.runOp(isa, 'gated_act', [product], out([m, n / 2]), { kind: 'silu' })[0]!;
+        for (const threads of [1, 2]) {
+          const gated = linear(isa, some, w, format, { bias, gate: 'silu', threads });
+          expectSameBits(gated, apart, `[${m}, ${n}, ${k}] with ${threads} threads`);
+        }
+      }
     }
   });
 

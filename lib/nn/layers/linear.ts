@@ -1,7 +1,7 @@
 import { OcelliError } from '../../errors';
 import { callerLine } from '../caller';
 import { Module, Parameter } from '../module';
-import { gatherRows, linear, type Activation } from '../ops';
+import { gatherRows, linear, type LinearOptions } from '../ops';
 import type { Value } from '../value';
 
 /** y = x w^T + b. */
@@ -16,7 +16,7 @@ export class Linear extends Module {
     if (options.bias ?? true) this.bias = new Parameter([outFeatures]);
   }
 
-  forward(x: Value, options: { act?: Activation } = {}): Value {
+  forward(x: Value, options: LinearOptions = {}): Value {
     return linear(x, this.weight, this.bias, options);
   }
 }
@@ -25,7 +25,7 @@ export class Linear extends Module {
  * Several linear layers over the same x as one product: [.., sum of their outputs], in order. The checkpoint keeps their names
  * (q_proj, k_proj, v_proj); the engine joins the rows when it loads them.
  */
-export function mergedLinear(x: Value, layers: readonly Linear[]): Value {
+export function mergedLinear(x: Value, layers: readonly Linear[], options: LinearOptions = {}): Value {
   const biases = layers.map((l) => l.bias).filter((b) => b !== undefined);
   if (biases.length !== 0 && biases.length !== layers.length) {
     throw new OcelliError(
@@ -37,6 +37,7 @@ export function mergedLinear(x: Value, layers: readonly Linear[]): Value {
     x,
     layers.map((l) => l.weight),
     biases.length === 0 ? undefined : biases,
+    options,
   );
 }
 

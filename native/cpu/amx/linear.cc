@@ -15,9 +15,12 @@ namespace cpu {
 
 namespace avx512 {
 extern const OpImpl linear;
+extern const OpImpl gated_act;
 }
 
 namespace OCELLI_ISA_NS {
+
+extern const OpImpl linear;
 
 namespace {
 
@@ -255,18 +258,22 @@ struct TiledLinear : LinearCall {
   }
 
   void multiply_panels(int64_t tile, int64_t panel, int64_t width, Later later) const {
-    alignas(64) float sums[2 * kTileRows * kNR];
+    alignas(64) float sums[2][2 * kTileRows * kNR];
     const int rows = tiles.size(tile);
     const int64_t row = tiles.begin(tile);
     const int64_t column = panel * kNR;
     // What needs nothing more is stored where it belongs.
     const bool plain = column + width <= w.n && bias == nullptr && act == Activation::kNone &&
                        (y.rank == 2 || (y.rank > 2 && y.contiguous()));
-    const Sums here = {sums, width};
-    const Sums to = plain ? Sums{row_at(y, row) + column, y.stride[y.rank - 2]} : here;
-    multiply(tile, panel, width, later, kBytes ? here : to);
-    if constexpr (kBytes) scale(row, rows, panel, width, sums, to);
-    if (!plain) finish(sums, row, rows, column, width);
+    for (int part = 0; part < parts; part++) {
+      const Sums here = {sums[part], width};
+      const Sums to = plain ? Sums{row_at(y, row) + column, y.stride[y.rank - 2]} : here;
+      const int64_t at = panel + part * panels;
+      if (part > 0 && later.lines > 0) later.from += panels * panel_bytes;
+      multiply(tile, at, width, later, kBytes ? here : to);
+      if constexpr (kBytes) scale(row, rows, at, width, sums[part], to);
+    }
+    if (!plain) finish(sums[0], sums[1], row, rows, column, width);
   }
 
   void run() const {
@@ -280,6 +287,7 @@ struct TiledLinear : LinearCall {
 };
 
 void run_linear(const OpCall& call) {
+  if (gated_apart(call)) return GatedLinear(call, linear).run(avx512::gated_act);
   const WeightFormat format = call.in[1].packed->format;
   if (format == WeightFormat::kBF16) return TiledLinear<Bf16>(call).run();
   if (format == WeightFormat::kI8Rows) return TiledLinear<Bytes>(call).run();
@@ -288,6 +296,7 @@ void run_linear(const OpCall& call) {
 }
 
 size_t scratch_of_linear(const OpCall& call) {
+  if (gated_apart(call)) return GatedLinear(call, linear).scratch_bytes();
   const WeightFormat format = call.in[1].packed->format;
   if (format == WeightFormat::kBF16) return TiledLinear<Bf16>(call).scratch_bytes();
   if (format == WeightFormat::kI8Rows) return TiledLinear<Bytes>(call).scratch_bytes();
@@ -296,7 +305,6 @@ size_t scratch_of_linear(const OpCall& call) {
 
 }  // namespace
 
-extern const OpImpl linear;
 const OpImpl linear = {run_linear, scratch_of_linear};
 
 }  // namespace OCELLI_ISA_NS

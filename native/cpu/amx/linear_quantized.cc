@@ -200,7 +200,7 @@ struct TiledQuantized : LinearCall {
 
   // Panels of one task, as many as distribute() hands out at once.
   int64_t strip_bytes() const {
-    const int64_t panel = blocks * kBlockBytes;
+    const int64_t panel = blocks * kBlockBytes * parts;
     return (panel > kChunkBytes ? panel : kChunkBytes) / 64 * 64;
   }
   int64_t activation_bytes() const { return (tiles.rows * row_bytes() + 63) / 64 * 64; }
@@ -210,23 +210,29 @@ struct TiledQuantized : LinearCall {
 
   void multiply_block(int64_t tile, int64_t end, int64_t first, int64_t last, int worker) const {
     uint8_t* strip = static_cast<uint8_t*>(call.scratch) + activation_bytes() + worker * strip_bytes();
-    for (int64_t p = first; p < last; p++) unpack_panel(p, strip + (p - first) * blocks * kBlockBytes);
+    const auto unpacked_at = [&](int64_t at) { return strip + place_of(at, first, last) * blocks * kBlockBytes; };
+    for (int64_t p = first; p < last; p++) {
+      for (int64_t at = p; at < parts * panels; at += panels) unpack_panel(at, unpacked_at(at));
+    }
     TileRegisters registers;
-    alignas(64) float sums[kDots];
+    alignas(64) float sums[2][kDots];
     int sized = 0;
     for (; tile < end; tile++) {
       const int rows = tiles.size(tile);
       if (rows != sized) set_sizes(sized = rows, registers);
       const Packed a = packed_at(tile);
       for (int64_t p = first; p < last; p++) {
-        multiply_panel(a, rows, strip + (p - first) * blocks * kBlockBytes, sums);
-        if constexpr (kRows) {
-          for (int64_t i = 0; i < rows; i++) {
-            for (int64_t j = 0; j < kNR; j += kLanes)
-              store(sums + i * kNR + j, load(sums + i * kNR + j) * set1(a.scales[i]));
+        for (int part = 0; part < parts; part++) {
+          float* const to = sums[part];
+          multiply_panel(a, rows, unpacked_at(p + part * panels), to);
+          if constexpr (kRows) {
+            for (int64_t i = 0; i < rows; i++) {
+              for (int64_t j = 0; j < kNR; j += kLanes)
+                store(to + i * kNR + j, load(to + i * kNR + j) * set1(a.scales[i]));
+            }
           }
         }
-        finish(sums, tiles.begin(tile), rows, p * kNR, kNR);
+        finish(sums[0], sums[1], tiles.begin(tile), rows, p * kNR, kNR);
       }
     }
   }

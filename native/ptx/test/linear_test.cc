@@ -206,11 +206,59 @@ void plain() {
   expect(counters.bank_conflicts() == 0, "plain: " + std::to_string(counters.bank_conflicts()) + " bank conflicts");
 }
 
+// A gate has the bits of gated_act behind the product, in each format of weights.
+void gates() {
+  constexpr int64_t kM = 17, kN = 72, kK = 96;
+  const Both x = noise({kM, kK}, 1), bias = noise({kN}, 3);
+  Both w = noise({kN, kK}, 2);
+  Pool pool(1);
+  for (const char* name : {"f32", "bf16", "f16", "i8", "i4_rows"}) {
+    const std::string what = std::string("linear with a gate, ") + name;
+    const WeightFormat format = weight_format_from_name(name);
+    Bench bench(what);
+    std::vector<uint8_t> rows(cuda::backend.packed_bytes(format, kN, kK));
+    PackedMatrix packed{kN, kK, format, rows.data(), rows.size()};
+    cuda::backend.pack(view(w, w.values.data(), DType::kF32), 0, packed);
+    packed.data = reinterpret_cast<void*>(bench.arena.upload(rows));
+    Tensor in[3] = {view(x, reinterpret_cast<void*>(bench.arena.upload(x.plain)), DType::kF32),
+                    {},
+                    view(bias, reinterpret_cast<void*>(bench.arena.upload(bias.plain)), DType::kF32)};
+    in[1].packed = &packed;
+    const auto run_op = [&](const OpImpl& op, const Tensor* from, int inputs, int64_t width, const Attrs& attrs) {
+      const Both out{{kM, width}, DType::kF32, {}, {}, {}, 0, 0};
+      const size_t bytes = static_cast<size_t>(kM * width) * sizeof(float);
+      const Tensor result = view(out, reinterpret_cast<void*>(bench.arena.allocate(bytes)), DType::kF32);
+      OpCall call;
+      call.path = what.c_str();
+      call.in = from;
+      call.inputs = inputs;
+      call.out = &result;
+      call.outputs = 1;
+      call.attrs = &attrs;
+      call.pool = &pool;
+      if (op.scratch != nullptr) call.scratch = reinterpret_cast<void*>(bench.arena.allocate(op.scratch(call)));
+      op.run(call);
+      return result;
+    };
+    Attrs plain, gate, kind;
+    gate.strings = {{"gate", "silu"}};
+    kind.strings = {{"kind", "silu"}};
+    const Tensor product = run_op(cuda::linear, in, 3, kN, plain);
+    const Tensor apart = run_op(cuda::gated_act, &product, 1, kN / 2, kind);
+    const Tensor gated = run_op(cuda::linear, in, 3, kN / 2, gate);
+    const auto values = [&](const Tensor& tensor) {
+      return bench.arena.download<uint32_t>(reinterpret_cast<ptx::Address>(tensor.data), kM * kN / 2);
+    };
+    expect(values(gated) == values(apart), what + ": the bits of gated_act behind the product");
+  }
+}
+
 void body() {
   tensor_cores();
   rounding();
   same_bits();
   plain();
+  gates();
 }
 
 }  // namespace
