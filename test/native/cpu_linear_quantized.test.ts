@@ -224,6 +224,7 @@ if (isas.includes('amx'))
       [75, 31, 97],
       [70, 100, 515],
       [129, 600, 128],
+      [250, 64, 4200],
     ] as const) {
       const [x, w, bias] = [seeded([m, k], 3 * m + k), seeded([n, k], 5 * n + k), seeded([n], 6)];
       floats(x)[k + 1] = NaN;

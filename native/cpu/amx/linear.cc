@@ -28,6 +28,12 @@ constexpr int kTileRows = 16;
 constexpr int64_t kRowBytes = 64;                        // of a tile
 constexpr int64_t kStepBytes = 2 * kTileRows * kRowBytes;  // of a panel, for one row of a tile of activations
 constexpr int64_t kTiledChunkBytes = 2 * kChunkBytes;    // processors with tiles have 2 MiB of second-level cache
+// Steps of k at once where panels have more and tiles of rows are many: of whole panels the cache would hold too few for
+// what it takes to read a tile of rows again.
+constexpr int64_t kSliceSteps = 64;
+constexpr int64_t kSlicedTiles = 8;
+// Lines to prefetch in a step at most: more of them cost more than they save.
+constexpr int64_t kMostLines = 8;
 
 // gcc 12's intrinsics take digits for tiles and no constants.
 #define OCELLI_TILES(instruction) \
@@ -80,15 +86,22 @@ struct Later {
   int64_t lines;
 };
 
-// Two tiles of rows, of which the first has `first`, times one panel.
+// Two tiles of rows, of which the first has `first`, times one panel, added to the sums `before` if there are any.
 template <class Kind>
 __attribute__((noinline)) void multiply_two(const uint8_t* a, int64_t first, int64_t rows, const uint8_t* b,
-                                            int64_t steps, Later later, Sums c) {
+                                            int64_t steps, Later later, Sums before, Sums c) {
   before_tile_loads();
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
+  if (before.at == nullptr) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  } else {
+    _tile_loadd(0, before.tile(0, 0), before.bytes());
+    _tile_loadd(1, before.tile(0, 1), before.bytes());
+    _tile_loadd(2, before.tile(first, 0), before.bytes());
+    _tile_loadd(3, before.tile(first, 1), before.bytes());
+  }
   for (int64_t s = 0; s < steps; s++) {
     _tile_loadd(4, a, kRowBytes);
     _tile_loadd(6, b, Kind::kColumnBytes);
@@ -152,15 +165,27 @@ template <class Kind>
 struct TiledLinear : LinearCall {
   static constexpr bool kBytes = std::is_same_v<Kind, Bytes>;
 
+  // Steps of k.
+  struct Slice {
+    int64_t begin;
+    int64_t end;
+  };
+
   int64_t steps;
   int64_t panel_bytes;
   uint8_t* packed;  // a row tile of `rows` rows: [steps][rows][kRowBytes]
+  bool strided;     // y's rows are, as tiles are stored
+  int64_t slices;   // of k, whose sums wait for the next one in y
 
   explicit TiledLinear(const OpCall& c)
       : LinearCall(c, 2 * kTileRows),
         steps((w.k + Kind::kDepth - 1) / Kind::kDepth),
         panel_bytes(Kind::panel_bytes(w.k)),
-        packed(static_cast<uint8_t*>(c.scratch)) {}
+        packed(static_cast<uint8_t*>(c.scratch)),
+        strided(y.rank == 2 || (y.rank > 2 && y.contiguous())),
+        slices(strided && !gated && w.n % kNR == 0 && tiles.count >= kSlicedTiles
+                   ? std::max<int64_t>((steps + kSliceSteps - 1) / kSliceSteps, 1)
+                   : 1) {}
 
   // Of bytes: each row's scale, and what its dot products begin with.
   float* scales() const { return reinterpret_cast<float*>(packed + tiles.rows * steps * kRowBytes); }
@@ -209,11 +234,16 @@ struct TiledLinear : LinearCall {
 
   const uint8_t* panel_at(int64_t panel) const { return static_cast<const uint8_t*>(w.data) + panel * panel_bytes; }
 
-  void multiply(int64_t tile, int64_t panel, int64_t width, Later later, Sums sums) const {
+  const uint8_t* packed_at(int64_t tile, int64_t step) const {
+    return packed + (tiles.begin(tile) * steps + tiles.size(tile) * step) * kRowBytes;
+  }
+
+  void multiply(int64_t tile, int64_t panel, int64_t width, Slice k, Later later, Sums before, Sums sums) const {
     const int64_t rows = tiles.size(tile);
-    const uint8_t* a = packed + tiles.begin(tile) * steps * kRowBytes;
+    const uint8_t* a = packed_at(tile, k.begin);
     if (rows > kTileRows) {
-      multiply_two<Kind>(a, (rows + 1) / 2, rows, panel_at(panel), steps, later, sums);
+      multiply_two<Kind>(a, (rows + 1) / 2, rows, panel_at(panel) + k.begin * kStepBytes, k.end - k.begin, later,
+                         before, sums);
     } else {
       const auto multiply = width > kNR ? multiply_one<Kind, 2> : multiply_one<Kind, 1>;
       multiply(a, rows, panel_at(panel), panel_bytes, steps, sums);
@@ -232,48 +262,65 @@ struct TiledLinear : LinearCall {
   }
 
   // Tiles [tile, end) against panels [first, last). Few tiles stay in cache while panels pass, the next of which comes
-  // from memory meanwhile; else panels stay while tiles pass.
+  // from memory meanwhile; else panels stay while tiles pass, the next of which comes meanwhile.
   void multiply_block(int64_t tile, int64_t end, int64_t first, int64_t last) const {
     TileRegisters registers;
     int sized = 0;
-    const auto one = [&](int64_t t, int64_t panel, int64_t count, Later later) {
+    // later(part): what is prefetched beside the gate's panels and those of what it is multiplied by.
+    const auto one = [&](int64_t t, int64_t panel, int64_t count, Slice k, const auto& later) {
       const int rows = tiles.size(t);
       if (rows != sized) set_sizes(sized = rows, registers);
-      multiply_panels(t, panel, count * kNR, later);
+      multiply_panels(t, panel, count * kNR, k, later);
     };
     const int64_t rows = tiles.begin(end) - tiles.begin(tile);
     if (rows > 2 * kTileRows && rows * steps * kRowBytes <= kTiledChunkBytes) {
       const int64_t lines = (kStepBytes / 64 + end - tile - 1) / (end - tile);
       for (int64_t panel = first; panel < last; panel++) {
-        for (int64_t t = tile; t < end; t++)
-          one(t, panel, 1, {panel_at(panel + 1) + (t - tile) * steps * lines * 64, lines});
+        for (int64_t t = tile; t < end; t++) {
+          one(t, panel, 1, {0, steps}, [&](int part) {
+            return Later{panel_at(panel + part * panels + 1) + (t - tile) * steps * lines * 64, lines};
+          });
+        }
       }
       return;
     }
-    for (int64_t t = tile; t < end; t++) {
-      const int64_t most = tiles.size(t) <= kTileRows ? 2 : 1;
-      for (int64_t panel = first; panel < last; panel += most)
-        one(t, panel, panel + most <= last ? most : 1, {});
+    for (int64_t slice = 0; slice < slices; slice++) {
+      const Slice k = {steps * slice / slices, steps * (slice + 1) / slices};
+      for (int64_t t = tile; t < end; t++) {
+        const int64_t most = tiles.size(t) <= kTileRows ? 2 : 1;
+        const int64_t products = (last - first) * parts;
+        int64_t lines = t + 1 < end ? (tiles.size(t + 1) + products - 1) / products : 0;
+        if (lines > kMostLines) lines = 0;
+        for (int64_t panel = first; panel < last; panel += most) {
+          one(t, panel, panel + most <= last ? most : 1, k, [&](int part) {
+            const int64_t before = ((panel - first) * parts + part) * (k.end - k.begin);
+            return lines > 0 ? Later{packed_at(t + 1, k.begin) + before * lines * 64, lines} : Later{};
+          });
+        }
+      }
     }
   }
 
-  void multiply_panels(int64_t tile, int64_t panel, int64_t width, Later later) const {
+  template <class F>
+  void multiply_panels(int64_t tile, int64_t panel, int64_t width, Slice k, const F& later) const {
     alignas(64) float sums[2][2 * kTileRows * kNR];
     const int rows = tiles.size(tile);
     const int64_t row = tiles.begin(tile);
     const int64_t column = panel * kNR;
+    const bool last = k.end == steps;
     // What needs nothing more is stored where it belongs.
-    const bool plain = column + width <= w.n && bias == nullptr && act == Activation::kNone &&
-                       (y.rank == 2 || (y.rank > 2 && y.contiguous()));
+    const bool plain = strided && column + width <= w.n && bias == nullptr && act == Activation::kNone;
+    const Sums there = strided ? Sums{row_at(y, row) + column, y.stride[y.rank - 2]} : Sums{};
     for (int part = 0; part < parts; part++) {
       const Sums here = {sums[part], width};
-      const Sums to = plain ? Sums{row_at(y, row) + column, y.stride[y.rank - 2]} : here;
+      const Sums to = last && !plain ? here : there;
       const int64_t at = panel + part * panels;
-      if (part > 0 && later.lines > 0) later.from += panels * panel_bytes;
-      multiply(tile, at, width, later, kBytes ? here : to);
-      if constexpr (kBytes) scale(row, rows, at, width, sums[part], to);
+      multiply(tile, at, width, k, later(part), k.begin > 0 ? there : Sums{}, last && kBytes ? here : to);
+      if constexpr (kBytes) {
+        if (last) scale(row, rows, at, width, sums[part], to);
+      }
     }
-    if (!plain) finish(sums[0], sums[1], row, rows, column, width);
+    if (last && !plain) finish(sums[0], sums[1], row, rows, column, width);
   }
 
   void run() const {
@@ -282,7 +329,7 @@ struct TiledLinear : LinearCall {
     auto block = [&](int64_t tile, int64_t end, int64_t first, int64_t last, int) {
       multiply_block(tile, end, first, last);
     };
-    distribute(panel_bytes, block, tiles.size(0) > kTileRows ? 1 : 2, kTiledChunkBytes);
+    distribute(panel_bytes / slices, block, tiles.size(0) > kTileRows ? 1 : 2, kTiledChunkBytes);
   }
 };
 
