@@ -12,7 +12,7 @@ namespace OCELLI_ISA_NS {
 // of them that are computed at once.
 #if defined(OCELLI_ISA_amx)
 constexpr int64_t kBlockRows = 512;
-constexpr int64_t kSubTile = 16;
+constexpr int64_t kSubTile = 32;
 #else
 constexpr int64_t kBlockRows = 96;
 constexpr int64_t kSubTile = kMR;

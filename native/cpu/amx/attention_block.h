@@ -1,4 +1,5 @@
-// Attention of a block of pairs in bf16 on AMX: sub-tiles of 16 pairs, whose scores and sums are products of tiles.
+// Attention of a block of pairs in bf16 on AMX: sub-tiles of 16 pairs, whose scores and sums are products of tiles, two
+// of them at once: keys and values of a tile come from the second-level cache, for each of them.
 //
 // A product's chains go by 32 of k: the sums of its even and of its odd products, added, then added to what earlier
 // ones left. What a pair does not see has the weight 0, which changes no chain but the sign of a zero. Where a sum is
@@ -14,26 +15,38 @@ namespace ocelli {
 namespace cpu {
 namespace OCELLI_ISA_NS {
 
-constexpr int64_t kTileRows = kSubTile;
+constexpr int64_t kTileRows = 16;
 constexpr int64_t kTileK = 32;               // bf16 of k in a tile
 constexpr int64_t kScores = kTile + kLanes;  // rows of scores lie in different cache sets
 constexpr int64_t kAhead = 8;                // rows of queries that are asked for before they are packed
 
-// c [16][16 N] = a [16][32 steps] times columns [16 column, 16 (column + N)) of `b`: panels of kNR columns by pairs of
-// k. Strides in elements.
-template <int N>
+// c [16 R][16 N] = a [16 R][32 steps] times columns [16 column, 16 (column + N)) of `b`: panels of kNR columns by pairs
+// of k. Strides in elements. R N is at most 4.
+template <int R, int N>
 inline void multiply_tiles(const uint16_t* a, int64_t a_stride, const uint16_t* b, int64_t panel, int64_t column,
                            int64_t steps, float* c, int64_t c_stride) {
   const uint16_t* from[N];
   for (int j = 0; j < N; j++) from[j] = b + (column + j) / 2 * panel + (column + j) % 2 * 2 * kLanes;
   before_tile_loads();
   _tile_zero(0);
-  if constexpr (N > 1) _tile_zero(1);
-  if constexpr (N > 2) _tile_zero(2);
-  if constexpr (N > 3) _tile_zero(3);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
   for (int64_t s = 0; s < steps; s++) {
     int64_t at = s * kTileK * kNR;
     _tile_loadd(4, a + s * kTileK, a_stride * 2);
+    if constexpr (R == 2) {
+      _tile_loadd(6, from[0] + at, kNR * 4);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_loadd(5, a + kTileRows * a_stride + s * kTileK, a_stride * 2);
+      _tile_dpbf16ps(2, 5, 6);
+      if constexpr (N > 1) {
+        _tile_loadd(7, from[1] + at, kNR * 4);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(3, 5, 7);
+      }
+      continue;
+    }
     _tile_loadd(5, from[0] + at, kNR * 4);
     _tile_dpbf16ps(0, 4, 5);
     if constexpr (N > 1) {
@@ -51,18 +64,22 @@ inline void multiply_tiles(const uint16_t* a, int64_t a_stride, const uint16_t* 
   }
   _tile_stored(0, c, c_stride * 4);
   if constexpr (N > 1) _tile_stored(1, c + 16, c_stride * 4);
+  if constexpr (R == 2) _tile_stored(2, c + kTileRows * c_stride, c_stride * 4);
+  if constexpr (R == 2 && N > 1) _tile_stored(3, c + kTileRows * c_stride + 16, c_stride * 4);
   if constexpr (N > 2) _tile_stored(2, c + 32, c_stride * 4);
   if constexpr (N > 3) _tile_stored(3, c + 48, c_stride * 4);
 }
 
-// Any number of tiles of columns from `column` on, four at once.
+// R tiles of rows times any number of tiles of columns from `column` on, four products at once.
+template <int R>
 inline void multiply_columns(const uint16_t* a, int64_t a_stride, const uint16_t* b, int64_t panel, int64_t column,
                              int64_t columns, int64_t steps, float* c, int64_t c_stride) {
   for (int64_t j = 0; j < columns;) {
-    int64_t groups = (columns - j + 3) / 4;
+    constexpr int kMost = 4 / R;
+    int64_t groups = (columns - j + kMost - 1) / kMost;
     int64_t n = (columns - j + groups - 1) / groups;
-    with_rows<4>(static_cast<int>(n), [&](auto tiles) {
-      multiply_tiles<decltype(tiles)::value>(a, a_stride, b, panel, column + j, steps, c + j * kLanes, c_stride);
+    with_rows<kMost>(static_cast<int>(n), [&](auto tiles) {
+      multiply_tiles<R, decltype(tiles)::value>(a, a_stride, b, panel, column + j, steps, c + j * kLanes, c_stride);
     });
     j += n;
   }
@@ -137,8 +154,8 @@ struct TileBlock : Packed<InTiles<T>> {
 
   // What `n` pairs from `begin` on see of the tile: positions [lo, hi).
   struct Seen {
-    int64_t lo[kTileRows];
-    int64_t hi[kTileRows];
+    int64_t lo[kSubTile];
+    int64_t hi[kSubTile];
     int64_t first = kTile;  // whole steps of k that hold all of it
     int64_t last = 0;
   };
@@ -158,9 +175,16 @@ struct TileBlock : Packed<InTiles<T>> {
     return seen;
   }
 
+  // multiply_columns() for `n` pairs.
+  template <class... Arguments>
+  static void multiply(int64_t n, Arguments... arguments) {
+    if (n > kTileRows) return multiply_columns<2>(arguments...);
+    multiply_columns<1>(arguments...);
+  }
+
   void score(int64_t begin, int64_t n, const Seen& seen) const {
-    multiply_columns(queries_of(begin), width(), this->keys_of(0), this->key_panel(), seen.first / kLanes,
-                     (seen.last - seen.first) / kLanes, width() / kTileK, work.scores + seen.first, kScores);
+    multiply(n, queries_of(begin), width(), this->keys_of(0), this->key_panel(), seen.first / kLanes,
+             (seen.last - seen.first) / kLanes, width() / kTileK, work.scores + seen.first, kScores);
     Vec factor = set1(std::fabs(shape.scale) / shape.softcap);
     for (int64_t i = 0; i < n; i++) {
       float* scores = work.scores + i * kScores;
@@ -173,11 +197,12 @@ struct TileBlock : Packed<InTiles<T>> {
     }
   }
 
-  // Scores become weights 2^(factor s - m) in bf16; m and l of the tile for each pair.
-  void soften(int64_t n, const Seen& seen, Vec* m, Vec* l) const {
+  // Scores of pairs [begin, begin + n), n <= kTileRows, become weights 2^(factor s - m) in bf16; m and l of the tile for
+  // each pair.
+  void soften(int64_t begin, int64_t n, const Seen& seen, Vec* m, Vec* l) const {
     Vec rows[kTileRows];
     for (int64_t i = 0; i < n; i++) {
-      const float* scores = work.scores + i * kScores;
+      const float* scores = work.scores + (begin + i) * kScores;
       Vec most[2] = {load(scores + seen.first), load(scores + seen.first + kLanes)};
       for (int64_t j = seen.first + kTileK; j < seen.last; j += kTileK) {
         most[0] = max(most[0], load(scores + j));
@@ -193,8 +218,8 @@ struct TileBlock : Packed<InTiles<T>> {
     store(least, max(*m, set1(-3e38f)));
     const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
     for (int64_t i = 0; i < n; i++) {
-      const float* scores = work.scores + i * kScores;
-      uint16_t* to = this->weights_of(i);
+      const float* scores = work.scores + (begin + i) * kScores;
+      uint16_t* to = this->weights_of(begin + i);
       Vec less = set1(0.f - least[i]);
       Vec sums = zero();
       for (int64_t j = seen.first; j < seen.last; j += kTileK) {
@@ -212,27 +237,28 @@ struct TileBlock : Packed<InTiles<T>> {
   }
 
   // Sums of all pairs.
-  void weigh(const uint16_t* values, const Seen& seen) const {
-    multiply_columns(weights() + seen.first, kTile, values + seen.first * kNR, kTile * kNR, 0,
-                     padded(shape.dv, kLanes) / kLanes, (seen.last - seen.first) / kTileK, work.sums,
-                     padded(shape.dv, kNR));
+  void weigh(int64_t n, const uint16_t* values, const Seen& seen) const {
+    multiply(n, weights() + seen.first, kTile, values + seen.first * kNR, kTile * kNR, 0,
+             padded(shape.dv, kLanes) / kLanes, (seen.last - seen.first) / kTileK, work.sums, padded(shape.dv, kNR));
   }
 
   void step(int64_t begin, int64_t n, int64_t origin) const {
     Seen seen = seen_of(begin, n, origin);
     if (seen.first >= seen.last) return;
     score(begin, n, seen);
-    Vec m, l;
-    soften(n, seen, &m, &l);
-    weigh(this->values_of(0), seen);
-    float most[kTileRows], sum[kTileRows];
-    store(most, m);
-    store(sum, l);
+    float most[kSubTile], sum[kSubTile];
+    for (int64_t i = 0; i < n; i += kTileRows) {
+      Vec m, l;
+      soften(i, n - i < kTileRows ? n - i : kTileRows, seen, &m, &l);
+      store(most + i, m);
+      store(sum + i, l);
+    }
+    weigh(n, this->values_of(0), seen);
     bool alone = false;  // from the first pair on that took up a number that is not finite
     for (int64_t i = 0; i < n; i++) {
       if (seen.lo[i] >= seen.hi[i]) continue;
       alone = alone || !finite(i);
-      if (alone) weigh_alone(i, seen);
+      if (alone) weigh_alone(i, n, seen);
       float keep, add;
       bool fresh = state[begin + i].empty;
       join(&state[begin + i], {most[i], sum[i], false}, &keep, &add);
@@ -253,7 +279,7 @@ struct TileBlock : Packed<InTiles<T>> {
   }
 
   // Sums of pair i (in its row), what it does not see cleared in a copy of the values behind them.
-  void weigh_alone(int64_t i, const Seen& seen) const {
+  void weigh_alone(int64_t i, int64_t n, const Seen& seen) const {
     uint16_t* copy = this->values_of(padded(shape.dv, kNR) / kNR);
     for (int64_t panel = 0; panel * kNR < shape.dv; panel++) {
       uint16_t* to = copy + panel * kTile * kNR;
@@ -263,7 +289,7 @@ struct TileBlock : Packed<InTiles<T>> {
         for (int64_t column = 0; column < kNR; column++) to[(j / 2 * kNR + column) * 2 + j % 2] = 0;
       }
     }
-    weigh(copy, seen);
+    weigh(n, copy, seen);
   }
 
   void run(const AttentionTasks& tasks, int64_t task, int64_t first, int64_t last) {
@@ -277,8 +303,8 @@ struct TileBlock : Packed<InTiles<T>> {
     this->each_tile(tasks, task, first, last, [&](const Place& place, int64_t origin) {
       if (place.begin >= place.end) return;
       complete_values(place.begin, place.end);
-      for (int64_t begin = 0; begin < count; begin += kTileRows)
-        step(begin, count - begin < kTileRows ? count - begin : kTileRows, origin);
+      for (int64_t begin = 0; begin < count; begin += kSubTile)
+        step(begin, count - begin < kSubTile ? count - begin : kSubTile, origin);
     });
   }
 };
