@@ -176,6 +176,9 @@ struct Quantized : LinearCall {
                                                       const uint8_t* b, int64_t panel, int64_t blocks, int64_t ahead,
                                                       float* out) {
     constexpr int kHalves = halves_at_once(MR, NP);
+    // One stream of blocks, each of which takes as long as reading it does: fetched to the second-level cache first, more
+    // of them are under way.
+    constexpr bool kFetchTwice = NP == 1 && MR * kParts > 4;
     Vec sum[NP * MR][2];
 #pragma GCC unroll 12
     for (int i = 0; i < NP * MR; i++) sum[i][0] = sum[i][1] = zero();
@@ -183,8 +186,11 @@ struct Quantized : LinearCall {
 #pragma GCC unroll 4
       for (int p = 0; p < NP; p++) {
         const uint8_t* block = b + p * panel;
-        for (int64_t line = 0; line < kBlockBytes; line += 64)
-          __builtin_prefetch(reinterpret_cast<const char*>(block) + ahead + line);
+        for (int64_t line = 0; line < kBlockBytes; line += 64) {
+          const char* at = reinterpret_cast<const char*>(block) + line;
+          if constexpr (kFetchTwice) __builtin_prefetch(at + 4 * ahead, 0, 2);
+          __builtin_prefetch(at + (kFetchTwice ? ahead / 2 : ahead));
+        }
         const uint16_t* f16 = reinterpret_cast<const uint16_t*>(block + quant_bytes(kQuants == Quants::kNibbles));
 #pragma GCC unroll 2
         for (int first = 0; first < 2; first += kHalves) {
