@@ -104,13 +104,8 @@ export function linear(
   const attrs: Attrs = {};
   if (act !== undefined) attrs.act = activation(act, 'linear');
   if (gate !== undefined) attrs.gate = activation(gate, 'linear');
-  const width = gate === undefined ? n : n / 2;
-  return t.op(
-    'linear',
-    [x, t.weight(weights, true, [n, k]), b],
-    [{ shape: [...x.shape.slice(0, -1), width] }],
-    attrs,
-  )[0]!;
+  const shape = [...x.shape.slice(0, -1), gate === undefined ? n : n / 2];
+  return t.op('linear', [x, t.weight(weights, true, [n, k]), b], [{ shape }], attrs)[0]!;
 }
 
 /** Rows of a table [R, D] by index [M]; -1 gives a row of zeros. */

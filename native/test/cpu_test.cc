@@ -299,6 +299,20 @@ int main() {
         std::vector<float> exact = run(*ref_backend(), pool, c);
         c.in[1] = packed.tensor;
         compare(backend, pool, c, exact);
+        // 20 and 32 of k make halves within a panel and whole ones.
+        for (int64_t half : {20, 32}) {
+          Rows both({2 * half, 37}, 23, 11);
+          Rows gated({rows, half}, 7, 0);
+          Weight both_truth(*ref_backend(), both, format);
+          Weight both_packed(backend, both, format);
+          Case g = {"linear with a gate", Op::linear, {some.tensor, both_truth.tensor}, &gated, {}, 0};
+          g.attrs.strings = {{"gate", "silu"}};
+          // The gate's error times what it is multiplied by, up to 30, and the other way round.
+          g.bound = 60 * c.bound;
+          std::vector<float> gates = run(*ref_backend(), pool, g);
+          g.in[1] = both_packed.tensor;
+          compare(backend, pool, g, gates);
+        }
       }
     }
   }

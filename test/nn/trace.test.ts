@@ -23,6 +23,7 @@ import {
   traceModel,
   type ForwardInputs,
   type InputSpecs,
+  type LinearOptions,
   type Value,
 } from '../../dist/nn';
 import { TinyText, errorOf, forwardOf } from './models';
@@ -88,6 +89,27 @@ test('merged linear layers keep their checkpoint names', () => {
     { name: '{q,k}.bias', shape: [4], parts: ['q.bias', 'k.bias'], value: expect.any(Number) },
     { name: '{q,k}.weight', shape: [4, 2], linear: true, parts: ['q.weight', 'k.weight'], value: expect.any(Number) },
   ]);
+});
+
+test('a gate halves the width of a product, and takes no activation beside it nor an odd number of rows', () => {
+  const forward = (rows: number, options: LinearOptions) =>
+    class Net extends Module {
+      readonly embed = new Embedding(4, 2);
+      readonly gate = new Linear(2, 3, { bias: false });
+      readonly up = new Linear(2, rows, { bias: false });
+      forward({ inputIds }: ForwardInputs): Value {
+        return mergedLinear(this.embed.forward(inputIds), [this.gate, this.up], options);
+      }
+    };
+  expect(dumpProgram(traceModel(forward(3, { gate: 'silu' }), {}).text)).toMatch(/act\[T, 3\] = linear\(.*gate.*silu/);
+  for (const [rows, options] of [
+    [3, { gate: 'silu', act: 'relu' }],
+    [4, { gate: 'silu' }],
+  ] as const) {
+    const error = errorOf(() => traceModel(forward(rows, options), {}));
+    expect(error.code).toBe('ERR_OPERAND');
+    expect(error.message).toMatch(/linear\.(ts|js):\d+|trace\.test\.(ts|js):\d+/);
+  }
 });
 
 test('a module called twice has a tap for each call', () => {
