@@ -110,7 +110,7 @@ export interface EngineConfig {
   lookupMax: number;
   blockSize: number;
   kvBlocks: number;
-  kvDtype: 'f32' | 'bf16';
+  kvDtype: 'f32' | 'bf16' | 'i8';
   kvLayers: number;
   kvHeads: number;
   headDimK: number;
@@ -253,7 +253,7 @@ export interface NativeBinding {
     program: number,
     inputs: Record<string, NativeTensor>,
     symbols: Record<string, number>,
-    options?: { taps?: string[]; kvDtype?: 'f32' | 'bf16' },
+    options?: { taps?: string[]; kvDtype?: 'f32' | 'bf16' | 'i8' },
   ): Promise<RunResult>;
   /**
    * Runs one op on one backend, for tests and measurements: `ref`, `baseline`, `avx2`, `avx512`, `amx`. `packed`: the format that operand 1 is packed

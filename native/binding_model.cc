@@ -236,8 +236,8 @@ Napi::Value run_program(const Napi::CallbackInfo& info) {
     Napi::Object options = to_object(info[4], "options");
     if (!options.Get("taps").IsUndefined()) run.taps = to_strings(options.Get("taps"), "options.taps");
     if (!options.Get("kvDtype").IsUndefined()) run.kv_dtype = to_dtype(options.Get("kvDtype"), "options.kvDtype");
-    if (run.kv_dtype != DType::kF32 && run.kv_dtype != DType::kBF16)
-      fail_argument("f32 or bf16", "options.kvDtype", name_of(run.kv_dtype));
+    if (run.kv_dtype != DType::kF32 && run.kv_dtype != DType::kBF16 && run.kv_dtype != DType::kI8)
+      fail_argument("f32, bf16 or i8", "options.kvDtype", name_of(run.kv_dtype));
   }
   return addon(env).background->submit(
       [running](const std::atomic<bool>&) { running->result = run_once(running->run); },

@@ -83,22 +83,30 @@ std::vector<int32_t> to_int32s(Napi::Object object, const char* key, size_t coun
   return std::vector<int32_t>(tensor.as<int32_t>(), tensor.as<int32_t>() + count);
 }
 
-// k and v are [blocks, kv_heads, block_size, head_dim]: one layer, which every `layer` below `layers` means.
+// k and v are [blocks, kv_heads, block_size, head_dim]: one layer, which every `layer` below `layers` means. Of i8 the last
+// dimension is bytes of a row, scale and all (KvLayer).
 void to_step(Napi::Object object, int64_t rows, OpStep* step) {
   step->k = to_tensor(object.Get("k"), "step.k");
   step->v = to_tensor(object.Get("v"), "step.v");
   const Tensor& k = step->k.tensor();
   const Tensor& v = step->v.tensor();
-  if (k.rank != 4 || v.rank != 4 || k.dtype != v.dtype || (k.dtype != DType::kF32 && k.dtype != DType::kBF16)) {
-    fail_argument("k and v of rank 4 in f32 or bf16", "step", describe(k) + " and " + describe(v));
+  if (k.rank != 4 || v.rank != 4 || k.dtype != v.dtype ||
+      (k.dtype != DType::kF32 && k.dtype != DType::kBF16 && k.dtype != DType::kI8)) {
+    fail_argument("k and v of rank 4 in f32, bf16 or i8", "step", describe(k) + " and " + describe(v));
+  }
+  const int64_t scale = k.dtype == DType::kI8 ? kKvScaleBytes : 0;
+  for (const Tensor* rows : {&k, &v}) {
+    const int64_t bytes = rows->shape[3];
+    if (scale > 0 && (bytes <= scale || bytes % 4 != 0))
+      fail_argument("rows of i8 that are a scale and a multiple of four quants", "step", describe(*rows));
   }
   KvCache& kv = step->kv;
   kv.dtype = k.dtype;
   kv.blocks = static_cast<int32_t>(k.shape[0]);
   kv.kv_heads = static_cast<int32_t>(k.shape[1]);
   kv.block_size = static_cast<int32_t>(k.shape[2]);
-  kv.head_dim_k = static_cast<int32_t>(k.shape[3]);
-  kv.head_dim_v = static_cast<int32_t>(v.shape[3]);
+  kv.head_dim_k = static_cast<int32_t>(k.shape[3] - scale);
+  kv.head_dim_v = static_cast<int32_t>(v.shape[3] - scale);
   for (int d = 0; d < 3; d++) {
     if (v.shape[d] != k.shape[d]) fail_argument("the blocks of " + describe(k), "step.v", describe(v));
   }

@@ -39,7 +39,7 @@ async function model(options) {
 
 const i32 = (data) => ({ dtype: 'i32', shape: [data.length], data: Int32Array.from(data) });
 
-async function logits({ handle }, ids) {
+async function logits({ handle }, ids, kvDtype) {
   const index = [...ids.keys()];
   const inputs = {
     inputIds: i32(ids),
@@ -47,7 +47,7 @@ async function logits({ handle }, ids) {
     sampleRows: i32(index),
     hi: i32(index.map((i) => i + 1)),
   };
-  const run = await native.runProgram(handle, 0, inputs, { T: ids.length, S: ids.length, F: 0 }, { kvDtype: 'f32' });
+  const run = await native.runProgram(handle, 0, inputs, { T: ids.length, S: ids.length, F: 0 }, { kvDtype });
   return run.outputs.logits;
 }
 
@@ -82,6 +82,9 @@ const modes = [
   ['int4 exact', { dtype: 'float32', quantization: 'int4', accuracy: 'exact' }],
   ['int4 balanced', { dtype: 'float32', quantization: 'int4' }],
   ['int4 fast', { dtype: 'float32', quantization: 'int4', accuracy: 'fast' }],
+  // Keys and values alone.
+  ['KV bfloat16', { dtype: 'float32' }, 'bf16'],
+  ['KV int8', { dtype: 'float32' }, 'i8'],
 ];
 const exact = await model({ dtype: 'float32' });
 const tokenizer = await Tokenizer.load(exact.config.source);
@@ -91,9 +94,9 @@ const totals = modes.map(() => ({ kl: 0, same: 0, rows: 0 }));
 const loaded = [];
 for (const [, options] of modes) loaded.push(await model(options));
 for (const part of chunks) {
-  const truth = await logits(exact, part);
+  const truth = await logits(exact, part, 'f32');
   for (const [i, other] of loaded.entries()) {
-    const found = compare(truth, await logits(other, part));
+    const found = compare(truth, await logits(other, part, modes[i][2] ?? 'f32'));
     for (const name of ['kl', 'same', 'rows']) totals[i][name] += found[name];
   }
 }

@@ -16,7 +16,7 @@ const engineFlags: readonly Flag<keyof EngineOptions>[] = [
   { name: 'architecture', value: 'NAME', help: "a model class in place of config.json's, such as Qwen2ForCausalLM" },
   { name: 'lora', value: 'FOLDER', help: 'a LoRA adapter that is added to the weights' },
   { name: 'loadFormat', value: 'NAME', help: 'auto, or dummy: random weights of the right shapes' },
-  { name: 'kvCacheDtype', value: 'NAME', help: 'auto, float32 or bfloat16' },
+  { name: 'kvCacheDtype', value: 'NAME', help: 'auto, float32, bfloat16 or int8' },
   { name: 'device', value: 'NAME', help: 'auto, cpu, cuda or cuda:<number>' },
   { name: 'threads', value: 'N', parse: number, help: 'threads that compute; default: the cores this process may use' },
   { name: 'maxModelLen', value: 'N', parse: number, help: 'tokens of prompt and answer together' },

@@ -51,7 +51,7 @@ const kvShare = 0.25;
 const defaultGpuMemoryUtilization = 0.9;
 const minimumEncoderCache = 64 * 2 ** 20;
 
-const kvTypes = { float32: 'f32', bfloat16: 'bf16' } as const;
+const kvTypes = { float32: 'f32', bfloat16: 'bf16', int8: 'i8' } as const;
 const weightTypes = { float32: 'f32', bfloat16: 'bf16', float16: 'f16' } as const;
 
 /** How activations meet quantised weights, as names of formats have it (core/quantize.h). */
@@ -115,8 +115,18 @@ export function planMemory(
   const encoderCache =
     featureBytes === 0 ? 0 : (options.encoderCacheBytes ?? Math.max(minimumEncoderCache, kept * featureBytes));
 
-  const kvBytes = kvDtype(config) === 'f32' ? 4 : 2;
-  const kvBytesPerToken = traced.kvLayers * traced.kvHeads * (traced.headDimK + traced.headDimV) * kvBytes;
+  const kv = kvDtype(config);
+  if (gpu && kv === 'i8') {
+    throw new OcelliError(
+      'ERR_OPTION',
+      "Expected 'auto', 'float32' or 'bfloat16' for kvCacheDtype on a GPU but received 'int8'",
+      {
+        details: { option: 'kvCacheDtype' },
+      },
+    );
+  }
+  const kvBytesPerToken =
+    traced.kvLayers * traced.kvHeads * (kvRowBytes(kv, traced.headDimK) + kvRowBytes(kv, traced.headDimV));
   const kvBytesPerBlock = kvBytesPerToken * blockSize;
   const limit = gpu
     ? Math.floor(gpu.freeBytes * (options.gpuMemoryUtilization ?? defaultGpuMemoryUtilization))
@@ -190,19 +200,16 @@ export function engineConfig(config: ModelConfig, traced: TracedModel, plan: Mem
 }
 
 /** Half the bytes of float32 where the weights are bfloat16; float16 has a range that keys may leave. */
-function kvDtype(config: ModelConfig): Extract<NativeDType, 'f32' | 'bf16'> {
+function kvDtype(config: ModelConfig): Extract<NativeDType, 'f32' | 'bf16' | 'i8'> {
   const option = config.options.kvCacheDtype ?? 'auto';
   if (option === 'auto') return config.dtype === 'bfloat16' ? 'bf16' : 'f32';
-  if (option === 'int8') {
-    throw new OcelliError(
-      'ERR_OPTION',
-      "Expected 'auto', 'float32' or 'bfloat16' for kvCacheDtype on the CPU but received 'int8'",
-      {
-        details: { option: 'kvCacheDtype' },
-      },
-    );
-  }
   return kvTypes[option];
+}
+
+/** Of one token and head, as native/core/step.h has them: quants of int8 stand behind their scale. */
+function kvRowBytes(dtype: ReturnType<typeof kvDtype>, width: number): number {
+  if (dtype === 'i8') return 4 + Math.ceil(width / 4) * 4;
+  return width * (dtype === 'f32' ? 4 : 2);
 }
 
 function batchedTokens(config: ModelConfig, maxNumSeqs: number, maxMultiModalTokens: number): number {

@@ -83,7 +83,7 @@ struct PrivateCache {
     for (int32_t i = 0; i < kv.layers; i++) {
       KvLayer layer;
       for (int32_t width : {kv.head_dim_k, kv.head_dim_v}) {
-        const std::vector<uint64_t> unset(rows * width * size_of(kv.dtype) / 8 + 8, UINT64_MAX);
+        const std::vector<uint64_t> unset(rows * kv_row_bytes(kv.dtype, width) / 8 + 8, UINT64_MAX);
         caches.emplace_back(memory, unset.size() * 8, Use::kWhole, "a KV cache", "");
         memory.upload(caches.back().data(), unset.data(), unset.size() * 8);
         memory.synchronize();

@@ -7,14 +7,15 @@
 
 namespace ocelli {
 
-// Keys of one layer: [blocks, kv_heads, block_size, head_dim_k]; values likewise with head_dim_v.
+// Keys of one layer: [blocks, kv_heads, block_size, head_dim_k]; values likewise with head_dim_v. Of int8 a row, one
+// token's of one head, is its scale in f32 and behind it its quants: largest magnitude / 127 and quants from -127 to 127.
 struct KvLayer {
   void* k = nullptr;
   void* v = nullptr;
 };
 
 struct KvCache {
-  DType dtype = DType::kF32;  // f32 or bf16
+  DType dtype = DType::kF32;  // f32, bf16 or int8
   int32_t block_size = 16;    // divides kKvTile
   int32_t blocks = 0;
   int32_t layers = 0;
@@ -23,6 +24,13 @@ struct KvCache {
   int32_t head_dim_v = 0;
   const KvLayer* layer = nullptr;  // [layers]
 };
+
+constexpr int64_t kKvScaleBytes = 4;
+
+// Bytes of a row of `width` numbers in a KV cache.
+constexpr int64_t kv_row_bytes(DType dtype, int64_t width) {
+  return dtype == DType::kI8 ? kKvScaleBytes + (width + 3) / 4 * 4 : width * size_of(dtype);
+}
 
 // Attention merges (m, l, o) per tile of this many absolute positions, in tile order: a row's bits depend on its
 // operands alone, however the prompt was chunked (docs/architecture.md, Determinism).

@@ -26,6 +26,7 @@ struct AttentionShape {
   float softcap = 0;          // 0: none
   DType dtype = DType::kF32;  // of keys and values: f32 or bf16
   bool bf16 = false;          // they are multiplied as bf16 holds them
+  bool quantized = false;     // they are int8 with a scale, widened to bf16 tile by tile
 };
 
 // One (row, head) pair: it sees positions [lo, hi).

@@ -39,8 +39,9 @@ struct PagedAttention final : AttentionTasks {
     shape.dv = kv.head_dim_v;
     shape.scale = static_cast<float>(c.attrs->number("scale"));
     shape.softcap = static_cast<float>(c.attrs->number("softcap", 0));
-    shape.dtype = kv.dtype;
-    shape.bf16 = kv.dtype == DType::kBF16;
+    shape.quantized = kv.dtype == DType::kI8;
+    shape.dtype = shape.quantized ? DType::kBF16 : kv.dtype;
+    shape.bf16 = shape.dtype == DType::kBF16;
     for (int32_t s = 0; s < step.sequences; s++) {
       if (pairs_of(s) == 0) continue;
       items[count++] = {tasks, s};
@@ -88,8 +89,8 @@ struct PagedAttention final : AttentionTasks {
   void locate(int64_t task, int64_t begin, int64_t end, const void** k, const void** v) const override {
     Place place = place_of(task);
     const int32_t* blocks = step.block_table + place.s * step.max_blocks;
-    int64_t bytes_k = kv.head_dim_k * size_of(kv.dtype);
-    int64_t bytes_v = kv.head_dim_v * size_of(kv.dtype);
+    int64_t bytes_k = kv_row_bytes(kv.dtype, kv.head_dim_k);
+    int64_t bytes_v = kv_row_bytes(kv.dtype, kv.head_dim_v);
     for (int64_t p = begin; p < end;) {
       int64_t inside = p % kv.block_size;
       int64_t block = static_cast<int64_t>(blocks[p / kv.block_size]) * kv.kv_heads + place.kv_head;

@@ -13,6 +13,7 @@
 
 #include "core/step.h"
 #include "cpu/attention.h"
+#include "cpu/dot.h"
 #include "cpu/math.h"
 #include "cpu/rows.h"
 
@@ -31,6 +32,7 @@ struct Work {
   float* scores;   // [kMR][kTile]
   float* weights;  // [kMR][kTile], of the multiplication's type
   float* sums;     // [kMR][kNR]
+  float* widened;  // [2 kTile][dk or dv] of bf16: keys and values of a quantised cache
   size_t bytes = 0;
 
   // Without scratch only `bytes` is set.
@@ -46,6 +48,7 @@ struct Work {
     scores = take(kSubTile * (kTile + kLanes));
     weights = take(kSubTile * kTile);
     sums = take(kSubTile * padded(dv, kNR));
+    widened = take(kTile * (padded(dk, kNR) + padded(dv, kNR)) / 2);
   }
 };
 
@@ -285,6 +288,23 @@ struct Packed {
     }
   }
 
+  // Rows [begin, end) of a quantised cache as bf16 in `to`, which they are found at from then on.
+  void widen(const void** rows, int64_t begin, int64_t end, int64_t width, uint16_t* to) const {
+    for (int64_t j = begin; j < end; j++, to += padded(width, kNR)) {
+      float scale;
+      std::memcpy(&scale, rows[j], kKvScaleBytes);
+      const int8_t* q = static_cast<const int8_t*>(rows[j]) + kKvScaleBytes;
+      int64_t d = 0;
+      for (; d + kLanes <= width; d += kLanes) store_bf16(to + d, to_float(load_i8(q + d)) * set1(scale));
+      if (d < width) {
+        int8_t rest[kLanes] = {};
+        std::memcpy(rest, q + d, static_cast<size_t>(width - d));
+        store_bf16(to + d, to_float(load_i8(rest)) * set1(scale));
+      }
+      rows[j] = to;
+    }
+  }
+
   // body(origin) for each of the tiles from `first` to `last`, with what the rows see of it between them packed.
   template <class Body>
   void each_tile(const AttentionTasks& tasks, int64_t task, int64_t first, int64_t last, const Body& body) {
@@ -307,9 +327,14 @@ struct Packed {
       if (tile == first || apart > 0) {
         for (int64_t r = 0; r < count; r++) state[r] = State();
       }
-      const Place& now = places[(tile - first) % 2];
+      Place& now = places[(tile - first) % 2];
       next = &places[(tile - first + 1) % 2];
       locate(next, tile + 1);
+      if (shape.quantized) {
+        uint16_t* const keys = reinterpret_cast<uint16_t*>(work.widened);
+        widen(now.k, now.begin, now.end, shape.dk, keys);
+        widen(now.v, now.begin, now.end, shape.dv, keys + kTile * padded(shape.dk, kNR));
+      }
       pack_keys(reinterpret_cast<const Source* const*>(now.k), now.begin, now.end);
       pack_values(reinterpret_cast<const Source* const*>(now.v), now.begin, now.end);
       body(now, tile * kTile);

@@ -29,6 +29,7 @@ inline void dot4(Int& sum, Int w, const int8_t* four) {
 }
 inline Int low_nibbles(Int w) { return _mm512_and_si512(w, _mm512_set1_epi8(15)); }
 inline Int high_nibbles(Int w) { return low_nibbles(_mm512_srli_epi16(w, 4)); }
+inline Int load_i8(const int8_t* p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 inline void store_i8(int8_t* p, Int v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v)); }
 inline Vec to_float(Int v) { return _mm512_cvtepi32_ps(v); }
 
@@ -51,6 +52,7 @@ inline void dot4(Int& sum, Int w, Int a) {
 }
 inline Int low_nibbles(Int w) { return _mm256_and_si256(w, _mm256_set1_epi8(15)); }
 inline Int high_nibbles(Int w) { return low_nibbles(_mm256_srli_epi16(w, 4)); }
+inline Int load_i8(const int8_t* p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
 inline void store_i8(int8_t* p, Int v) {
   __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
@@ -75,6 +77,11 @@ inline void dot4(Int& sum, Int w, Int a) {
 }
 inline Int low_nibbles(Int w) { return _mm_and_si128(w, _mm_set1_epi8(15)); }
 inline Int high_nibbles(Int w) { return low_nibbles(_mm_srli_epi16(w, 4)); }
+inline Int load_i8(const int8_t* p) {
+  int32_t four;
+  std::memcpy(&four, p, 4);
+  return _mm_cvtepi8_epi32(_mm_cvtsi32_si128(four));
+}
 inline void store_i8(int8_t* p, Int v) {
   __m128i words = _mm_packs_epi32(v, v);
   int32_t four = _mm_cvtsi128_si32(_mm_packs_epi16(words, words));
@@ -97,6 +104,11 @@ inline Int broadcast4(const int8_t* p) {
 inline void dot4(Int& sum, Int w, Int a) { sum = vdotq_s32(sum, vreinterpretq_s8_s32(w), vreinterpretq_s8_s32(a)); }
 inline Int low_nibbles(Int w) { return vandq_s32(w, vreinterpretq_s32_s8(vdupq_n_s8(15))); }
 inline Int high_nibbles(Int w) { return vreinterpretq_s32_u8(vshrq_n_u8(vreinterpretq_u8_s32(w), 4)); }
+inline Int load_i8(const int8_t* p) {
+  int32_t four;
+  std::memcpy(&four, p, 4);
+  return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)))));
+}
 inline void store_i8(int8_t* p, Int v) {
   int8x8_t bytes = vqmovn_s16(vcombine_s16(vqmovn_s32(v), vdup_n_s16(0)));
   int32_t four = vget_lane_s32(vreinterpret_s32_s8(bytes), 0);

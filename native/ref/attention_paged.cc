@@ -2,6 +2,7 @@
 // hi is the step's; lo = max(0, own position + 1 - window), so that a row which sees beyond itself (inside a picture)
 // still reaches `window` positions back.
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "ref/contract.h"
@@ -63,18 +64,22 @@ static void run_attention_paged(const OpCall& call) {
       int64_t lo = window > 0 ? std::max<int64_t>(0, position + 1 - window) : 0;
       const float* from = q.as<float>() + row * q.stride[0] + head * q.stride[1];
       float* to = out.as<float>() + row * out.stride[0] + head * out.stride[1];
-      auto at = [&](int64_t p, int64_t width) {
-        return ((blocks[p / kv.block_size] * static_cast<int64_t>(kv.kv_heads) + head / group) * kv.block_size +
-                p % kv.block_size) *
-               width;
+      // Element d of the row of position p.
+      auto read_at = [&](const void* cache, int64_t p, int64_t width, int64_t d) {
+        const int64_t at = (blocks[p / kv.block_size] * static_cast<int64_t>(kv.kv_heads) + head / group) * kv.block_size +
+                           p % kv.block_size;
+        if (kv.dtype != DType::kI8) return read(cache, kv.dtype, at * width + d);
+        const char* quants = static_cast<const char*>(cache) + at * kv_row_bytes(kv.dtype, width);
+        float scale;
+        std::memcpy(&scale, quants, kKvScaleBytes);
+        return scale * static_cast<float>(static_cast<const int8_t*>(static_cast<const void*>(quants))[kKvScaleBytes + d]);
       };
       std::vector<double> weight(hi > lo ? hi - lo : 0);
       double most = -INFINITY;
       for (int64_t p = lo; p < hi; p++) {
         double sum = 0;
-        int64_t base = at(p, kv.head_dim_k);
         for (int64_t d = 0; d < kv.head_dim_k; d++)
-          sum += static_cast<double>(from[d]) * read(layer.k, kv.dtype, base + d);
+          sum += static_cast<double>(from[d]) * read_at(layer.k, p, kv.head_dim_k, d);
         sum *= scale;
         if (softcap > 0) sum = softcap * std::tanh(sum / softcap);
         weight[p - lo] = sum;
@@ -84,8 +89,7 @@ static void run_attention_paged(const OpCall& call) {
       for (double& w : weight) total += w = std::exp(w - most);
       std::vector<double> sum(kv.head_dim_v, 0.0);
       for (int64_t p = lo; p < hi; p++) {
-        int64_t base = at(p, kv.head_dim_v);
-        for (int64_t d = 0; d < kv.head_dim_v; d++) sum[d] += weight[p - lo] * read(layer.v, kv.dtype, base + d);
+        for (int64_t d = 0; d < kv.head_dim_v; d++) sum[d] += weight[p - lo] * read_at(layer.v, p, kv.head_dim_v, d);
       }
       for (int64_t d = 0; d < kv.head_dim_v; d++) to[d] = total > 0 ? static_cast<float>(sum[d] / total) : 0.f;
     });

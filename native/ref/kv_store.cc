@@ -1,4 +1,9 @@
 // Writes k [T, kv_heads, Dk] and v [T, kv_heads, Dv] to the slots of this step's rows in layer `layer` of the KV cache.
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "core/quantize.h"
 #include "ref/contract.h"
 #include "ref/reference.h"
 
@@ -31,6 +36,21 @@ const OpContract kv_store = {check_kv_store, false};
 
 namespace ref {
 
+// A row that is not finite is 0 times NaN.
+static void store_quants(const float* from, int64_t width, int8_t* to) {
+  float largest = 0;
+  bool finite = true;
+  for (int64_t d = 0; d < width; d++) {
+    finite = finite && std::isfinite(from[d]);
+    largest = std::fmax(largest, std::fabs(from[d]));
+  }
+  const ActivationScale scale = activation_scale(finite ? largest : NAN, Activations::kRows);
+  const float stored = finite ? scale.scale : std::numeric_limits<float>::quiet_NaN();
+  std::memcpy(to, &stored, kKvScaleBytes);
+  for (int64_t d = 0; d < width; d++)
+    to[kKvScaleBytes + d] = finite ? static_cast<int8_t>(round_to_integer(from[d] * scale.inverse)) : 0;
+}
+
 static void store(const Tensor& rows, void* layer, const StepContext& step, int64_t width) {
   const KvCache& kv = *step.kv;
   for (int64_t t = 0; t < rows.shape[0]; t++) {
@@ -39,7 +59,12 @@ static void store(const Tensor& rows, void* layer, const StepContext& step, int6
     int64_t inside = step.slot[t] % kv.block_size;
     for (int64_t h = 0; h < kv.kv_heads; h++) {
       const float* from = rows.as<float>() + t * rows.stride[0] + h * rows.stride[1];
-      int64_t to = ((block * kv.kv_heads + h) * kv.block_size + inside) * width;
+      const int64_t row = (block * kv.kv_heads + h) * kv.block_size + inside;
+      if (kv.dtype == DType::kI8) {
+        store_quants(from, width, static_cast<int8_t*>(layer) + row * kv_row_bytes(kv.dtype, width));
+        continue;
+      }
+      const int64_t to = row * width;
       for (int64_t d = 0; d < width; d++) {
         if (kv.dtype == DType::kBF16) {
           static_cast<uint16_t*>(layer)[to + d] = narrow_bf16(from[d]);

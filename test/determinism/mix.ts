@@ -20,7 +20,7 @@ export interface Mix {
   subject: Subject;
   /** What results may depend on: the reference runs under it too. */
   kind: {
-    kvCacheDtype: 'float32' | 'bfloat16';
+    kvCacheDtype: 'float32' | 'bfloat16' | 'int8';
     dtype: 'float32' | 'bfloat16';
     quantization: 'none' | 'int8' | 'int4';
     accuracy: 'fast' | 'balanced' | 'exact';
@@ -52,7 +52,7 @@ export function drawMix(seed: number, number: number, subjects: readonly Subject
     number,
     subject,
     kind: {
-      kvCacheDtype: random.pick(['float32', 'bfloat16']),
+      kvCacheDtype: random.pick(['float32', 'bfloat16', 'int8']),
       dtype: subject.name === 'real-width' || random.chance(0.7) ? 'bfloat16' : 'float32',
       ...random.pick(weights),
     },

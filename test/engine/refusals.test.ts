@@ -206,6 +206,27 @@ describe('loading', () => {
     await llm.dispose();
   });
 
+  test('a cache of int8 takes a byte a number and four a head, and gives the same answers however prompts are cut', async () => {
+    const options = { dtype: 'float32', kvCacheDtype: 'int8', kvCacheMemoryBytes: 2 ** 22 } as const;
+    const wide = await estimateMemory('demo', { ...options, kvCacheDtype: 'float32' });
+    const ask = {
+      prompt: 'USER: <image>\nDescribe the image. ASSISTANT:',
+      multiModalData: { image: picture('red-ring') },
+    };
+    const answers: unknown[] = [];
+    for (const more of [{}, { maxNumBatchedTokens: 16, maxNumSeqs: 2 }, { threads: 1 }]) {
+      const llm = await LLM.load('demo', { ...options, ...more });
+      // Heads of 32: 36 bytes instead of 128.
+      expect(llm.memoryPlan.kvBytesPerToken / wide.kvBytesPerToken).toBeCloseTo(36 / 128, 12);
+      const { outputs } = await llm.generate(ask, { temperature: 0, maxTokens: 30, logprobs: 2 });
+      answers.push([outputs[0]!.text, outputs[0]!.logprobs]);
+      await llm.dispose();
+    }
+    expect((answers[0] as [string])[0]).toMatch(/red/);
+    expect(answers[1]).toEqual(answers[0]);
+    expect(answers[2]).toEqual(answers[0]);
+  });
+
   test('a request that can never fit the cache is refused', async () => {
     const llm = await LLM.load('demo', { kvCacheMemoryBytes: 24576 * 4 });
     expect(llm.memoryPlan.kvTokens).toBe(64);

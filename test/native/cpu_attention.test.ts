@@ -1,129 +1,6 @@
-import type { NativeStep, NativeTensor } from '../../dist/native';
-import {
-  eps,
-  expectSameRows,
-  f32,
-  i32,
-  isas,
-  multipliesBf16,
-  narrow,
-  native,
-  out,
-  random,
-  seeded,
-  toBf16,
-} from './kernels';
-
-interface Sequence {
-  rows: number;
-  context: number;
-  /** What each row sees; by default what is before it and itself. */
-  hi?: number[];
-}
-
-interface Setting {
-  heads: number;
-  kvHeads: number;
-  dk: number;
-  dv: number;
-  blockSize: number;
-  kv: 'f32' | 'bf16';
-  attrs?: Record<string, number>;
-}
-
-const plain: Setting = { heads: 4, kvHeads: 2, dk: 16, dv: 24, blockSize: 16, kv: 'f32' };
-const nan = NaN;
-
-/** A cache whose blocks lie in a random order, filled from [kvHeads, positions, dim] per sequence; NaN wherever nothing was stored. */
-class Cache {
-  readonly k: Float32Array;
-  readonly v: Float32Array;
-  readonly tables: number[][] = [];
-  readonly blocks: number;
-  readonly maxBlocks: number;
-
-  constructor(
-    readonly setting: Setting,
-    readonly keys: Float32Array[],
-    readonly values: Float32Array[],
-    readonly contexts: number[],
-  ) {
-    const { kvHeads, dk, dv, blockSize } = setting;
-    const counts = contexts.map((context) => Math.max(1, Math.ceil(context / blockSize)));
-    this.maxBlocks = Math.max(...counts);
-    this.blocks = counts.reduce((a, b) => a + b, 0) + 1;
-    const free = Array.from({ length: this.blocks }, (_, i) => i);
-    const next = random(99);
-    this.k = new Float32Array(this.blocks * kvHeads * blockSize * dk).fill(nan);
-    this.v = new Float32Array(this.blocks * kvHeads * blockSize * dv).fill(nan);
-    contexts.forEach((context, s) => {
-      const table = Array.from({ length: counts[s]! }, () => free.splice(Math.floor(next() * free.length), 1)[0]!);
-      while (table.length < this.maxBlocks) table.push(0);
-      this.tables.push(table);
-      for (let p = 0; p < context; p++) {
-        for (let h = 0; h < kvHeads; h++) {
-          const row = (table[Math.floor(p / blockSize)]! * kvHeads + h) * blockSize + (p % blockSize);
-          const from = p * kvHeads + h;
-          this.k.set(keys[s]!.subarray(from * dk, (from + 1) * dk), row * dk);
-          this.v.set(values[s]!.subarray(from * dv, (from + 1) * dv), row * dv);
-        }
-      }
-    });
-  }
-
-  step(sequences: { s: number; rows: number; context: number; hi?: number[] }[]): NativeStep {
-    const { kvHeads, dk, dv, blockSize, kv } = this.setting;
-    const tensor = (data: Float32Array, width: number): NativeTensor => {
-      const wide = f32([this.blocks, kvHeads, blockSize, width], data);
-      return kv === 'bf16' ? narrow(wide, 'bf16') : wide;
-    };
-    const cuRows = [0];
-    const hi: number[] = [];
-    for (const { rows, context, hi: seen } of sequences) {
-      cuRows.push(cuRows.at(-1)! + rows);
-      for (let i = 0; i < rows; i++) hi.push(seen?.[i] ?? context - rows + i + 1);
-    }
-    return {
-      k: tensor(this.k, dk),
-      v: tensor(this.v, dv),
-      sequences: sequences.length,
-      maxBlocks: this.maxBlocks,
-      cuRows: i32(cuRows),
-      context: i32(sequences.map(({ context }) => context)),
-      blockTable: i32(
-        sequences.flatMap(({ s }) => this.tables[s]!),
-        [sequences.length, this.maxBlocks],
-      ),
-      slot: i32(hi.map(() => -1)),
-      hi: i32(hi),
-    };
-  }
-}
-
-function fill(setting: Setting, contexts: number[], seed: number): Cache {
-  const { kvHeads, dk, dv } = setting;
-  const data = (context: number, width: number, of: number) =>
-    seeded([context * kvHeads * width], of).data as Float32Array;
-  return new Cache(
-    setting,
-    contexts.map((context, s) => data(context, dk, seed + 2 * s)),
-    contexts.map((context, s) => data(context, dv, seed + 2 * s + 1)),
-    contexts,
-  );
-}
-
-function paged(
-  backend: string,
-  setting: Setting,
-  cache: Cache,
-  q: NativeTensor,
-  sequences: { s: number; rows: number; context: number; hi?: number[] }[],
-  threads = 2,
-): NativeTensor {
-  const attrs = { layer: 0, scale: 1 / Math.sqrt(setting.dk), ...setting.attrs };
-  const shape = [q.shape[0]!, setting.heads, setting.dv];
-  return native.runOp(backend, 'attention_paged', [q], out(shape), attrs, { threads, step: cache.step(sequences) })[0]!;
-}
+import type { NativeTensor } from '../../dist/native';
+import { eps, expectSameRows, f32, i32, isas, multipliesBf16, native, out, seeded, toBf16 } from './kernels';
+import { fill, nan, paged, plain, quantised, type Cache, type Sequence, type Setting } from './paged';
 
 function queries(q: NativeTensor, first: number, count: number): NativeTensor {
   const width = q.shape[1]! * q.shape[2]!;
@@ -325,6 +202,30 @@ describe.each(isas)('attention on %s', (isa) => {
     const found = paged(isa, setting, cache, q, [{ s: 0, rows: 40, context: 40 }]);
     expectSameRows(found, 0, clean, 0, 35 * 4 * 24, 'rows before the first NaN');
     expect((found.data as Float32Array).subarray(35 * 4 * 24).every(Number.isNaN)).toBe(true);
+  });
+
+  test('int8: the bits of a bf16 cache that holds what quants and scales say', () => {
+    for (const [rows, context, dk, dv] of [
+      [1, 300, 16, 24],
+      [40, 300, 64, 64],
+      [130, 530, 20, 36],
+    ] as const) {
+      const setting: Setting = { ...plain, dk, dv, kv: 'i8' };
+      const cache = fill(setting, [context], 11);
+      const q = seeded([rows, 4, dk], 12);
+      const asked = [{ s: 0, rows, context }];
+      const found = paged(isa, setting, cache, q, asked);
+      cache.k.set(quantised(f32([cache.k.length / dk, dk], cache.k)).said);
+      cache.v.set(quantised(f32([cache.v.length / dv, dv], cache.v)).said);
+      const wide = paged(
+        isa,
+        { ...setting, kv: 'bf16' },
+        Object.assign(cache, { setting: { ...setting, kv: 'bf16' } }),
+        q,
+        asked,
+      );
+      expectSameRows(found, 0, wide, 0, rows * 4 * dv, `${rows} rows of ${context}`);
+    }
   });
 
   test.each(['f32', 'bf16'] as const)('varlen agrees with paged attention over %s bit for bit', (kv) => {

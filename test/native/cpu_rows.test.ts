@@ -172,18 +172,21 @@ describe.each(isas)('rows on %s', (isa) => {
   });
 
   test('kv_store writes its slots and nothing else', () => {
-    const k = seeded([4, 2, 19], 61);
-    const v = seeded([4, 2, 33], 62);
-    // The bits of a bf16 are the reference's for denormals, NaN and ties too.
-    (k.data as Float32Array).set([NaN, 1e-40, 1 + 2 ** -8, 1 + 3 * 2 ** -8, -Infinity, 3.4e38]);
-    for (const dtype of ['f32', 'bf16'] as const) {
+    for (const dtype of ['f32', 'bf16', 'i8'] as const) {
+      // Rows of int8 are a scale and quants: sizes of a multiple of four.
+      const [dk, dv] = dtype === 'i8' ? [20, 36] : [19, 33];
+      const [k, v] = [seeded([4, 2, dk], 61), seeded([4, 2, dv], 62)];
+      // The bits of a bf16 are the reference's for denormals, NaN and ties too.
+      (k.data as Float32Array).set([NaN, 1e-40, 1 + 2 ** -8, 1 + 3 * 2 ** -8, -Infinity, 3.4e38]);
       const cache = (width: number, seed: number): NativeTensor => {
+        if (dtype === 'i8')
+          return { dtype, shape: [3, 2, 4, width + 4], data: new Int8Array(24 * (width + 4)).fill(7) };
         const wide = seeded([3, 2, 4, width], seed);
         return dtype === 'bf16' ? narrow(wide, 'bf16') : wide;
       };
       const step = {
-        k: cache(19, 63),
-        v: cache(33, 64),
+        k: cache(dk, 63),
+        v: cache(dv, 64),
         sequences: 1,
         maxBlocks: 3,
         cuRows: i32([0, 4]),
