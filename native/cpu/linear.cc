@@ -72,7 +72,7 @@ struct Linear : LinearCall {
 };
 
 void run_linear(const OpCall& call) {
-  if (gated_apart(call)) return GatedLinear(call, linear).run(gated_act);
+  if (gated_apart(call)) return run_gated(call, linear, gated_act);
   const WeightFormat format = call.in[1].packed->format;
   if (format == WeightFormat::kI8Rows) return run_rows(call);
   if (quantized(format)) return run_quantized(call);
@@ -80,7 +80,7 @@ void run_linear(const OpCall& call) {
 }
 
 size_t scratch_of_linear(const OpCall& call) {
-  if (gated_apart(call)) return GatedLinear(call, linear).scratch_bytes();
+  if (gated_apart(call)) return scratch_of_gated(call, linear);
   const PackedMatrix& w = *call.in[1].packed;
   if (w.format == WeightFormat::kI8Rows) return scratch_of_rows(call);
   if (quantized(w.format)) return scratch_of_quantized(call);

@@ -208,7 +208,7 @@ constexpr int rounded_width(int64_t k) { return static_cast<int>((k + kRun - 1) 
 constexpr int64_t rounded_bytes(int64_t m, int64_t k) { return m * rounded_width(k) * 2; }
 
 static void run_linear(const OpCall& call) {
-  if (gate_of(*call.attrs) != nullptr) return GatedLinear(call, linear).run(gated_act);
+  if (gate_of(*call.attrs) != nullptr) return run_gated(call, linear, gated_act);
   if (quantized(call.in[1].packed->format)) return run_quantized(call);
   const PackedMatrix& w = *call.in[1].packed;
   const Rows x = rows_of(call.in[0]), y = rows_of(call.out[0]);
@@ -245,7 +245,7 @@ static void run_linear(const OpCall& call) {
 
 // Of any x: where its rows begin is not known while memory is planned.
 static size_t scratch(const OpCall& call) {
-  if (gate_of(*call.attrs) != nullptr) return GatedLinear(call, linear).scratch_bytes();
+  if (gate_of(*call.attrs) != nullptr) return scratch_of_gated(call, linear);
   const PackedMatrix& w = *call.in[1].packed;
   if (quantized(w.format)) return scratch_of_quantized(call);
   if (w.format == WeightFormat::kF32) return 0;

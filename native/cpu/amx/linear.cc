@@ -334,7 +334,7 @@ struct TiledLinear : LinearCall {
 };
 
 void run_linear(const OpCall& call) {
-  if (gated_apart(call)) return GatedLinear(call, linear).run(avx512::gated_act);
+  if (gated_apart(call)) return run_gated(call, linear, avx512::gated_act);
   const WeightFormat format = call.in[1].packed->format;
   if (format == WeightFormat::kBF16) return TiledLinear<Bf16>(call).run();
   if (format == WeightFormat::kI8Rows) return TiledLinear<Bytes>(call).run();
@@ -343,7 +343,7 @@ void run_linear(const OpCall& call) {
 }
 
 size_t scratch_of_linear(const OpCall& call) {
-  if (gated_apart(call)) return GatedLinear(call, linear).scratch_bytes();
+  if (gated_apart(call)) return scratch_of_gated(call, linear);
   const WeightFormat format = call.in[1].packed->format;
   if (format == WeightFormat::kBF16) return TiledLinear<Bf16>(call).scratch_bytes();
   if (format == WeightFormat::kI8Rows) return TiledLinear<Bytes>(call).scratch_bytes();
