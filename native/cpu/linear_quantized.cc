@@ -275,7 +275,8 @@ struct Quantized : LinearCall {
           constexpr int NP = decltype(count)::value;
           multiply_and_finish<MR, NP>(tiles.begin(tile), panel, [&](int64_t at, float* sums) {
             multiply_tile<MR, NP>(layout.quants(packed), layout.scales(packed, MR), layout.sums(packed, MR),
-                                  kQuants == Quants::kSplit ? split_at(at) : panel_at(at), panel_bytes, layout.blocks, ahead, sums);
+                                  kQuants == Quants::kSplit ? split_at(at) : panel_at(at), panel_bytes, layout.blocks,
+                                  ahead, sums);
           });
         });
       });

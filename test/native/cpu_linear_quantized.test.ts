@@ -1,6 +1,17 @@
 /** linear with quantised weights: exact sums of quants, so that the reference and every set differ by the rounding of block sums alone. */
 import type { NativeTensor, WeightFormat } from '../../dist/native';
-import { eps, expectNear, expectSameBits, expectSameRows, f32, isas, native, out, seeded } from './kernels';
+import {
+  eps,
+  expectGates,
+  expectNear,
+  expectSameBits,
+  expectSameRows,
+  f32,
+  isas,
+  native,
+  out,
+  seeded,
+} from './kernels';
 
 const formats = ['i8', 'i4', 'i8_rows', 'i4_rows', 'i8_exact', 'i4_exact'] as const;
 
@@ -76,23 +87,11 @@ describe.each(isas)('quantised linear on %s', (isa) => {
   });
 
   test.each(formats)('%s: a gate has the bits of gated_act behind the product', (format) => {
-    // Halves of 35 end within a panel, those of 96 and 512 do not; tiles and split nibbles begin at 16 and 64 rows.
-    for (const [n, k] of [
-      [70, 37],
-      [192, 130],
-      [1024, 64],
-    ] as const) {
+    // Tiles and split nibbles begin at 16 and 64 rows.
+    expectGates(isa, [0, 1, 2, 5, 9, 17, 30, 70], (n, k) => {
       const [w, bias, x] = [seeded([n, k], 3), seeded([n], 4), seeded([70, k], 5)];
-      for (const m of [0, 1, 2, 5, 9, 17, 30, 70]) {
-        const some = rows(x, 0, m);
-        const product = linear(isa, some, w, format, { bias });
-        const apart = native.runOp(isa, 'gated_act', [product], out([m, n / 2]), { kind: 'silu' })[0]!;
-        for (const threads of [1, 2]) {
-          const gated = linear(isa, some, w, format, { bias, gate: 'silu', threads });
-          expectSameBits(gated, apart, `[${m}, ${n}, ${k}] with ${threads} threads`);
-        }
-      }
-    }
+      return (m, options) => linear(isa, rows(x, 0, m), w, format, { bias, ...options });
+    });
   });
 
   test.each(formats)('%s: the largest quants everywhere do not saturate', (format) => {

@@ -125,3 +125,26 @@ export function expectNear(
 
 /** 2^-24: half of what 1 and the next f32 differ by. */
 export const eps = 2 ** -24;
+
+/** A gate has the bits of gated_act behind the product: `multiply(n, k)` is linear of the first m rows with weights [n, k]. */
+export function expectGates(
+  isa: string,
+  counts: readonly number[],
+  multiply: (n: number, k: number) => (m: number, options: { gate?: string; threads?: number }) => NativeTensor,
+): void {
+  // Halves of 35 end within a panel, those of 96 and 512 do not.
+  for (const [n, k] of [
+    [70, 37],
+    [192, 130],
+    [1024, 64],
+  ] as const) {
+    const product = multiply(n, k);
+    for (const m of counts) {
+      const apart = native.runOp(isa, 'gated_act', [product(m, {})], out([m, n / 2]), { kind: 'silu' })[0]!;
+      for (const threads of [1, 2]) {
+        const gated = product(m, { gate: 'silu', threads });
+        expectSameBits(gated, apart, `[${m}, ${n}, ${k}] with ${threads} threads`);
+      }
+    }
+  }
+}
