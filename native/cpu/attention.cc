@@ -148,10 +148,10 @@ struct Attention {
       pool->parallel_for(count * runs, [&](int64_t job, int worker) {
         Work work(shape.dk, shape.dv, share_of(worker));
         AttentionRow rows[kBlockRows];
-        int64_t task = job / runs;
+        int64_t task = job % count;
         int64_t n = tasks.rows(task, rows);
         Range range = range_of(rows, n);
-        int64_t from = job % runs * kTilesInOrder;
+        int64_t from = job / count * kTilesInOrder;
         for (int64_t i = 0; i < kTilesInOrder; i++) clear(tile_of(task, from + i));
         int64_t begin = first + from;
         int64_t end = begin + kTilesInOrder < range.last_tile() ? begin + kTilesInOrder : range.last_tile();

@@ -95,10 +95,16 @@ struct PagedAttention final : AttentionTasks {
       int64_t inside = p % kv.block_size;
       int64_t block = static_cast<int64_t>(blocks[p / kv.block_size]) * kv.kv_heads + place.kv_head;
       int64_t row = block * kv.block_size + inside;
-      for (; inside < kv.block_size && p < end; inside++, row++, p++) {
-        *k++ = static_cast<const char*>(layer.k) + row * bytes_k;
-        *v++ = static_cast<const char*>(layer.v) + row * bytes_v;
+      const char* from_k = static_cast<const char*>(layer.k) + row * bytes_k;
+      const char* from_v = static_cast<const char*>(layer.v) + row * bytes_v;
+      const int64_t count = kv.block_size - inside < end - p ? kv.block_size - inside : end - p;
+      for (int64_t i = 0; i < count; i++) {
+        k[i] = from_k + i * bytes_k;
+        v[i] = from_v + i * bytes_v;
       }
+      k += count;
+      v += count;
+      p += count;
     }
   }
 };

@@ -29,8 +29,8 @@ struct Work {
   float* keys;     // [kTile / kNR][dk steps][kNR][kStep]
   float* values;   // [dv / kNR][kTile steps][kNR][kStep]
   float* queries;  // [sub-tile][dk steps][rows][kStep]
-  float* scores;   // [kMR][kTile]
-  float* weights;  // [kMR][kTile], of the multiplication's type
+  float* scores;   // [kSubTile][kTile]
+  float* weights;  // [kSubTile][kTile], of the multiplication's type
   float* sums;     // [kMR][kNR]
   float* widened;  // [2 kTile][dk or dv] of bf16: keys and values of a quantised cache
   size_t bytes = 0;
@@ -90,7 +90,9 @@ struct Wide {
 };
 
 #if defined(OCELLI_ISA_avx512)
-// 32 numbers as bf16 holds them, of which `left` are there.
+// 32 numbers as bf16 holds them; of which `left` are there.
+inline __m512i narrow(const uint16_t* from) { return _mm512_loadu_si512(from); }
+inline __m512i narrow(const float* from) { return bits(Pairs::units(from, 32)); }
 inline __m512i narrow(const uint16_t* from, int64_t left) {
   if (left >= 32) return _mm512_loadu_si512(from);
   return _mm512_maskz_loadu_epi16(static_cast<__mmask32>((1ull << left) - 1), from);
@@ -112,15 +114,24 @@ struct Paired {
     const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37,
                                          5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
     const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
+    const auto pair = [&](__m512i first, __m512i second, uint16_t* to) {
+      _mm512_storeu_si512(to, _mm512_permutex2var_epi16(first, low, second));
+      _mm512_storeu_si512(to + kNR, _mm512_permutex2var_epi16(first, high, second));
+    };
+    if (j >= begin && j + kLanes <= end && dv % kNR == 0) {
+      for (int64_t d = 0; d < dv; d += kNR) {
+        for (int64_t i = j; i < j + kLanes; i += 2)
+          pair(narrow(rows[i] + d), narrow(rows[i + 1] + d), panels + d * kTile + i * kNR);
+      }
+      return;
+    }
     int64_t last = j + kLanes < end ? j + kLanes : end;
     for (; j < last; j += 2) {
       if (j + 1 < begin) continue;
-      uint16_t* to = panels + j * kNR;
-      for (int64_t d = 0; d < dv; d += kNR, to += kTile * kNR) {
+      for (int64_t d = 0; d < dv; d += kNR) {
         __m512i first = j >= begin ? narrow(rows[j] + d, dv - d) : _mm512_setzero_si512();
         __m512i second = j + 1 < end ? narrow(rows[j + 1] + d, dv - d) : _mm512_setzero_si512();
-        _mm512_storeu_si512(to, _mm512_permutex2var_epi16(first, low, second));
-        _mm512_storeu_si512(to + kNR, _mm512_permutex2var_epi16(first, high, second));
+        pair(first, second, panels + d * kTile + j * kNR);
       }
     }
   }
@@ -160,10 +171,9 @@ struct Place {
   int64_t end = 0;
   int64_t fetched = 0;
 
-  // Asks for the next `n` positions, while an earlier tile is computed with: their reads then overlap with arithmetic.
-  void fetch(int64_t n, int64_t bytes_k, int64_t bytes_v) {
-    int64_t last = fetched + n < end ? fetched + n : end;
-    for (; fetched < last; fetched++) {
+  // Asks for positions up to `last`, while earlier ones are computed with: their reads then overlap with arithmetic.
+  void fetch_to(int64_t last, int64_t bytes_k, int64_t bytes_v) {
+    for (; fetched < last && fetched < end; fetched++) {
       for (int64_t at = 0; at < bytes_k; at += 64) __builtin_prefetch(static_cast<const char*>(k[fetched]) + at, 0, 2);
       for (int64_t at = 0; at < bytes_v; at += 64) __builtin_prefetch(static_cast<const char*>(v[fetched]) + at, 0, 2);
     }
@@ -252,11 +262,17 @@ struct Packed {
   // Positions of the next tile that are asked for as kLanes keys or values are packed: most of them, since few rows leave
   // little else to do, and the rest beside arithmetic.
   static constexpr int64_t kFetched = kLanes * 2 / 5;
+  void fetch_to(Place* place, int64_t last) const {
+    place->fetch_to(last, shape.dk * sizeof(Source), shape.dv * sizeof(Source));
+  }
   // Asks for `n` positions of the next tile.
-  void fetch(int64_t n) const { next->fetch(n, shape.dk * sizeof(Source), shape.dv * sizeof(Source)); }
+  void fetch(int64_t n) const { fetch_to(next, next->fetched + n); }
 
-  // keys[j]: position j of the tile, for begin <= j < end.
-  void pack_keys(const Source* const* keys, int64_t begin, int64_t end) const {
+  static const Source* const* sources(const void* const* rows) { return reinterpret_cast<const Source* const*>(rows); }
+
+  void pack_keys(const Place& place) const {
+    const Source* const* keys = sources(place.k);
+    const int64_t begin = place.begin, end = place.end;
     int64_t steps = Mode::steps(shape.dk);
     for (int64_t j = begin / kLanes * kLanes; j < end; j += kLanes) {
       fetch(kFetched);
@@ -281,10 +297,14 @@ struct Packed {
     }
   }
 
-  void pack_values(const Source* const* values, int64_t begin, int64_t end) const {
-    for (int64_t j = begin / kLanes * kLanes; j < end; j += kLanes) {
+  // kLanes of them from position j on.
+  void pack_values(const Place& place, int64_t j) const {
+    Mode::values(sources(place.v), j, place.begin, place.end, shape.dv, values_of(0));
+  }
+  void pack_values(const Place& place) const {
+    for (int64_t j = place.begin / kLanes * kLanes; j < place.end; j += kLanes) {
       fetch(kFetched);
-      Mode::values(values, j, begin, end, shape.dv, values_of(0));
+      pack_values(place, j);
     }
   }
 
@@ -305,7 +325,7 @@ struct Packed {
     }
   }
 
-  // body(origin) for each of the tiles from `first` to `last`, with what the rows see of it between them packed.
+  // body(place, origin) for each of the tiles from `first` to `last`, of which rows see something.
   template <class Body>
   void each_tile(const AttentionTasks& tasks, int64_t task, int64_t first, int64_t last, const Body& body) {
     Range seen = range_of(rows, count);
@@ -335,9 +355,7 @@ struct Packed {
         widen(now.k, now.begin, now.end, shape.dk, keys);
         widen(now.v, now.begin, now.end, shape.dv, keys + kTile * padded(shape.dk, kNR));
       }
-      pack_keys(reinterpret_cast<const Source* const*>(now.k), now.begin, now.end);
-      pack_values(reinterpret_cast<const Source* const*>(now.v), now.begin, now.end);
-      body(now, tile * kTile);
+      if (now.begin < now.end) body(now, tile * kTile);
     }
   }
 };
@@ -480,7 +498,9 @@ struct Block : Packed<Mode> {
 
   void run(const AttentionTasks& tasks, int64_t task, int64_t first, int64_t last) {
     pack_queries();
-    this->each_tile(tasks, task, first, last, [&](const Place&, int64_t origin) {
+    this->each_tile(tasks, task, first, last, [&](const Place& place, int64_t origin) {
+      this->pack_keys(place);
+      this->pack_values(place);
       for (int64_t t = 0; t < tiles(); t++) {
         with_rows(static_cast<int>(begin_of(t + 1) - begin_of(t)),
                   [&](auto mr) { step<decltype(mr)::value>(begin_of(t), origin); });

@@ -159,6 +159,28 @@ describe.each(isas)('attention_paged on %s', (isa) => {
     }
   });
 
+  test.each([
+    [1, 16],
+    [2, 8],
+    [4, 16],
+    [5, 32],
+    [8, 16],
+    [16, 16],
+  ])('steps of %d heads a key-value head, in blocks of %d: the bits of the prompt', (heads, blockSize) => {
+    const attrs = { window: 270, softcap: 4 };
+    const setting: Setting = { heads, kvHeads: 1, dk: 64, dv: 48, blockSize, kv: 'bf16', attrs };
+    const rows = 291;
+    const cache = fill(setting, [rows], 15);
+    const q = seeded([rows, heads, 64], 60);
+    const whole = paged(isa, setting, cache, q, [{ s: 0, rows, context: rows }]);
+    for (const row of [0, 16, 255, 256, 271, 290]) {
+      const cut = fill(setting, [rows], 15);
+      forget(cut, 0, row + 1);
+      const found = paged(isa, setting, cut, queries(q, row, 1), [{ s: 0, rows: 1, context: row + 1 }]);
+      expectSameRows(found, 0, whole, row * heads * 48, heads * 48, `row ${row}`);
+    }
+  });
+
   test.each([1, 3])('%d key-value heads: tiles computed apart by several threads give the bits of one', (kvHeads) => {
     const setting: Setting = { ...plain, heads: 3, kvHeads, kv: kvHeads === 1 ? 'bf16' : 'f32' };
     const contexts = [2300, 700];

@@ -1,6 +1,9 @@
 // Attention of a block of pairs in bf16 on AMX: sub-tiles of 16 pairs, whose scores and sums are products of tiles, two
 // of them at once: keys and values of a tile come from the second-level cache, for each of them.
 //
+// Up to 16 pairs are too few to pack keys for: these are the rows of a product then, as they lie in the cache, and
+// queries its columns. Each score is the same sum in the same order.
+//
 // A product's chains go by 32 of k: the sums of its even and of its odd products, added, then added to what earlier
 // ones left. What a pair does not see has the weight 0, which changes no chain but the sign of a zero. Where a sum is
 // not finite, 0 may have met an infinity: such pairs are taken one by one, with what they do not see cleared.
@@ -18,6 +21,7 @@ namespace OCELLI_ISA_NS {
 constexpr int64_t kTileRows = 16;
 constexpr int64_t kTileK = 32;               // bf16 of k in a tile
 constexpr int64_t kScores = kTile + kLanes;  // rows of scores lie in different cache sets
+constexpr int64_t kFewAhead = 64;            // positions that are asked for ahead, where pairs are few
 constexpr int64_t kAhead = 8;                // rows of queries that are asked for before they are packed
 
 // c [16 R][16 N] = a [16 R][32 steps] times columns [16 column, 16 (column + N)) of `b`: panels of kNR columns by pairs
@@ -105,6 +109,21 @@ inline Vec reduce_each(Vec* rows, const Reduce& reduce) {
   return rows[0];
 }
 
+// Element i of vector v comes from element i W + v of W vectors, one behind the other.
+template <int W>
+inline void take_apart(Vec (&vectors)[W]) {
+  const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+  const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+  for (int round = 1; round < W; round *= 2) {
+    Vec from[W];
+    for (int i = 0; i < W; i++) from[i] = vectors[i];
+    for (int i = 0; i < W / 2; i++) {
+      vectors[i] = _mm512_permutex2var_ps(from[2 * i], even, from[2 * i + 1]);
+      vectors[W / 2 + i] = _mm512_permutex2var_ps(from[2 * i], odd, from[2 * i + 1]);
+    }
+  }
+}
+
 // Keys packed to whole tiles of k.
 template <class T>
 struct InTiles : Paired<T> {
@@ -114,6 +133,7 @@ struct InTiles : Paired<T> {
 template <class T>
 struct TileBlock : Packed<InTiles<T>> {
   using Base = Packed<InTiles<T>>;
+  using typename Base::Source;
   using Base::count;
   using Base::rows;
   using Base::shape;
@@ -124,31 +144,39 @@ struct TileBlock : Packed<InTiles<T>> {
   uint16_t* queries_of(int64_t begin) const { return reinterpret_cast<uint16_t*>(work.queries) + begin * width(); }
   uint16_t* weights() const { return this->weights_of(0); }
 
-  // Rows of queries, their sign that of the scale; zeros up to a whole tile.
-  void pack_queries() const {
+  // Whether keys are multiplied as they lie: where these are whole tiles of bf16.
+  bool few() const {
+    return std::is_same_v<Source, uint16_t> && count <= kTileRows && shape.dk % kTileK == 0;
+  }
+
+  // Dimensions [d, d + kTileK) of query r, its sign that of the scale; zeros where there are none.
+  __m512i query(int64_t r, int64_t d) const {
     Vec sign = set1(shape.scale < 0 ? -1.f : 1.f);
+    Vec q[2] = {zero(), zero()};
+    for (int64_t i = 0; i < 2 && r < count; i++) {
+      int64_t at = d + i * kLanes;
+      int64_t left = shape.dk - at < kLanes ? shape.dk - at : kLanes;
+      if (left > 0) q[i] = load_n(rows[r].q + at, static_cast<int>(left)) * sign;
+    }
+    return (__m512i)_mm512_cvtne2ps_pbh(q[1], q[0]);
+  }
+
+  // Rows of queries, up to a whole tile.
+  void pack_queries() const {
     for (int64_t r = 0; r < padded(count, kTileRows); r++) {
       for (int64_t d = 0; d < shape.dk && r + kAhead < count; d += kLanes) __builtin_prefetch(rows[r + kAhead].q + d);
-      for (int64_t d = 0; d < width(); d += kTileK) {
-        Vec q[2] = {zero(), zero()};
-        for (int64_t i = 0; i < 2 && r < count; i++) {
-          int64_t at = d + i * kLanes;
-          int64_t left = shape.dk - at < kLanes ? shape.dk - at : kLanes;
-          if (left > 0) q[i] = load_n(rows[r].q + at, static_cast<int>(left)) * sign;
-        }
-        _mm512_storeu_si512(queries_of(r) + d, (__m512i)_mm512_cvtne2ps_pbh(q[1], q[0]));
-      }
+      for (int64_t d = 0; d < width(); d += kTileK) _mm512_storeu_si512(queries_of(r) + d, query(r, d));
     }
   }
 
-  // Zeros in values beside those of [begin, end) up to whole steps of k.
-  void complete_values(int64_t begin, int64_t end) const {
-    for (int64_t panel = 0; panel * kNR < shape.dv; panel++) {
-      uint16_t* values = this->values_of(panel);
-      int64_t from = begin / kTileK * kTileK;
-      int64_t last = padded(end, 2);
-      std::memset(values + from * kNR, 0, (begin / 2 * 2 - from) * kNR * 2);
-      std::memset(values + last * kNR, 0, (padded(end, kTileK) - last) * kNR * 2);
+  // Columns of queries: [width / 2][kTileRows] pairs of dimensions.
+  void pack_query_columns() const {
+    for (int64_t d = 0; d < width(); d += kTileK) {
+      Vec block[kLanes];
+      for (int64_t r = 0; r < kLanes; r++) block[r] = from_bits(query(r, d));
+      transpose(block);
+      for (int64_t i = 0; i < kLanes; i++)
+        _mm512_storeu_si512(queries_of(0) + (d / 2 + i) * 2 * kTileRows, bits(block[i]));
     }
   }
 
@@ -175,6 +203,96 @@ struct TileBlock : Packed<InTiles<T>> {
     return seen;
   }
 
+  // kTileRows keys from position j of the tile on: where they lie, or a copy, with zeros for those that are not there.
+  struct KeyRows {
+    const uint16_t* from;
+    int64_t stride;
+  };
+  KeyRows key_rows(const Place& place, int64_t j) const {
+    const Source* const* keys = Base::sources(place.k) + j;
+    if (j >= place.begin && j + kTileRows <= place.end) {
+      const auto distance = [&](int64_t i) {
+        return static_cast<const char*>(place.k[j + i]) - static_cast<const char*>(place.k[j]);
+      };
+      bool even = true;
+      for (int64_t i = 2; i < kTileRows; i++) even = even && distance(i) == i * distance(1);
+      if (even) return {reinterpret_cast<const uint16_t*>(keys[0]), distance(1) / 2};
+    }
+    uint16_t* copy = reinterpret_cast<uint16_t*>(work.keys) + j * width();
+    for (int64_t i = 0; i < kTileRows; i++) {
+      if (j + i >= place.begin && j + i < place.end) {
+        std::memcpy(copy + i * width(), keys[i], static_cast<size_t>(width() * 2));
+      } else {
+        std::memset(copy + i * width(), 0, static_cast<size_t>(width() * 2));
+      }
+    }
+    return {copy, width()};
+  }
+
+  // Asks for what comes `kFewAhead` positions behind j, of this tile or the next.
+  void fetch_behind(Place* place, int64_t j) const {
+    if (shape.quantized) return this->fetch(kLanes);  // this tile has been read
+    const int64_t at = j + kFewAhead;
+    this->fetch_to(place, at);
+    if (at > place->end) this->fetch_to(this->next, this->next->begin + at - place->end);
+  }
+
+  // Packs values; scores of all pairs, W >= count of them for a position, then turned into rows.
+  template <int W>
+  void score_by_position(Place* place, const Seen& seen) const {
+    for (int64_t j = seen.first; j < seen.last; j += 2 * kTileRows) {
+      for (int64_t i = 0; i < 2; i++) {
+        fetch_behind(place, j + (i + 1) * kTileRows);
+        this->pack_values(*place, j + i * kTileRows);
+      }
+      const KeyRows low = key_rows(*place, j), high = key_rows(*place, j + kTileRows);
+      alignas(64) float scores[2][kTileRows * W];
+      before_tile_loads();
+      _tile_zero(0);
+      _tile_zero(1);
+      for (int64_t d = 0; d < width(); d += kTileK) {
+        _tile_loadd(7, queries_of(0) + d * kTileRows, kTileRows * 4);
+        _tile_loadd(5, low.from + d, low.stride * 2);
+        _tile_dpbf16ps(0, 5, 7);
+        _tile_loadd(6, high.from + d, high.stride * 2);
+        _tile_dpbf16ps(1, 6, 7);
+      }
+      _tile_stored(0, scores[0], W * 4);
+      _tile_stored(1, scores[1], W * 4);
+      for (int64_t i = 0; i < 2; i++) {
+        Vec pairs[W];
+        for (int64_t w = 0; w < W; w++) pairs[w] = load(scores[i] + w * kLanes);
+        take_apart(pairs);
+        for (int64_t w = 0; w < count; w++) store(work.scores + w * kScores + j + i * kTileRows, pairs[w]);
+      }
+    }
+  }
+
+  void score_by_position(TileRegisters& registers, Place* place, const Seen& seen) const {
+    const int bytes = count > 8 ? 64 : count > 4 ? 32 : count > 2 ? 16 : static_cast<int>(count) * 4;
+    for (int tile : {0, 1}) registers.size(tile, kTileRows, bytes);
+    for (int tile : {5, 6}) registers.size(tile, kTileRows, kTileK * 2);
+    registers.size(7, kTileRows, bytes).apply();
+    if (bytes == 4) score_by_position<1>(place, seen);
+    if (bytes == 8) score_by_position<2>(place, seen);
+    if (bytes == 16) score_by_position<4>(place, seen);
+    if (bytes == 32) score_by_position<8>(place, seen);
+    if (bytes == 64) score_by_position<16>(place, seen);
+    complete_values(place->begin, place->end);
+    size_tiles(registers);
+  }
+
+  // Zeros in values beside those of [begin, end) up to whole steps of k.
+  void complete_values(int64_t begin, int64_t end) const {
+    for (int64_t panel = 0; panel * kNR < shape.dv; panel++) {
+      uint16_t* values = this->values_of(panel);
+      int64_t from = begin / kTileK * kTileK;
+      int64_t last = padded(end, 2);
+      std::memset(values + from * kNR, 0, (begin / 2 * 2 - from) * kNR * 2);
+      std::memset(values + last * kNR, 0, (padded(end, kTileK) - last) * kNR * 2);
+    }
+  }
+
   // multiply_columns() for `n` pairs.
   template <class... Arguments>
   static void multiply(int64_t n, Arguments... arguments) {
@@ -185,6 +303,10 @@ struct TileBlock : Packed<InTiles<T>> {
   void score(int64_t begin, int64_t n, const Seen& seen) const {
     multiply(n, queries_of(begin), width(), this->keys_of(0), this->key_panel(), seen.first / kLanes,
              (seen.last - seen.first) / kLanes, width() / kTileK, work.scores + seen.first, kScores);
+  }
+
+  // Caps the scores of `n` pairs, and takes out those that a pair does not see.
+  void hide(int64_t n, const Seen& seen) const {
     Vec factor = set1(std::fabs(shape.scale) / shape.softcap);
     for (int64_t i = 0; i < n; i++) {
       float* scores = work.scores + i * kScores;
@@ -230,7 +352,7 @@ struct TileBlock : Packed<InTiles<T>> {
         sums = _mm512_dpbf16_ps(sums, pairs, ones);
       }
       rows[i] = sums;
-      this->fetch(1);
+      if (!few()) this->fetch(1);
     }
     for (int64_t i = n; i < kTileRows; i++) rows[i] = zero();
     *l = reduce_each(rows, [](Vec a, Vec b) { return a + b; });
@@ -242,10 +364,15 @@ struct TileBlock : Packed<InTiles<T>> {
              padded(shape.dv, kLanes) / kLanes, (seen.last - seen.first) / kTileK, work.sums, padded(shape.dv, kNR));
   }
 
-  void step(int64_t begin, int64_t n, int64_t origin) const {
+  void step(TileRegisters& registers, Place* place, int64_t begin, int64_t n, int64_t origin) const {
     Seen seen = seen_of(begin, n, origin);
     if (seen.first >= seen.last) return;
-    score(begin, n, seen);
+    if (few()) {
+      score_by_position(registers, place, seen);
+    } else {
+      score(begin, n, seen);
+    }
+    hide(n, seen);
     float most[kSubTile], sum[kSubTile];
     for (int64_t i = 0; i < n; i += kTileRows) {
       Vec m, l;
@@ -292,19 +419,30 @@ struct TileBlock : Packed<InTiles<T>> {
     weigh(n, copy, seen);
   }
 
-  void run(const AttentionTasks& tasks, int64_t task, int64_t first, int64_t last) {
-    TileRegisters registers;
-    // The fewer rows, the sooner a product is done.
-    int64_t height = count < kTileRows ? count : kTileRows;
+  // Sums and one factor of as many rows as there are pairs: the fewer, the sooner a product is done.
+  void size_tiles(TileRegisters& registers) const {
+    const int64_t height = count < kTileRows ? count : kTileRows;
     for (int tile = 0; tile < 5; tile++) registers.size(tile, static_cast<int>(height), kTileK * 2);
     for (int tile = 5; tile < 8; tile++) registers.size(tile, kTileRows, kTileK * 2);
     registers.apply();
-    pack_queries();
-    this->each_tile(tasks, task, first, last, [&](const Place& place, int64_t origin) {
-      if (place.begin >= place.end) return;
-      complete_values(place.begin, place.end);
+  }
+
+  void run(const AttentionTasks& tasks, int64_t task, int64_t first, int64_t last) {
+    TileRegisters registers;
+    size_tiles(registers);
+    if (few()) {
+      pack_query_columns();
+    } else {
+      pack_queries();
+    }
+    this->each_tile(tasks, task, first, last, [&](Place& place, int64_t origin) {
+      if (!few()) {
+        this->pack_keys(place);
+        this->pack_values(place);
+        complete_values(place.begin, place.end);
+      }
       for (int64_t begin = 0; begin < count; begin += kSubTile)
-        step(begin, count - begin < kSubTile ? count - begin : kSubTile, origin);
+        step(registers, &place, begin, count - begin < kSubTile ? count - begin : kSubTile, origin);
     });
   }
 };
