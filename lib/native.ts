@@ -284,8 +284,10 @@ export interface NativeBinding {
   fillRaster(id: number, pixels: Uint8Array): void;
   /** A copy of its pixels; undefined once released. */
   rasterBytes(raster: NativeRaster): Uint8Array | undefined;
-  /** Frees the pixels as soon as no native thread reads them. */
+  /** Frees the pixels as soon as no native thread reads them; of a large picture, their room is kept for the next one. */
   releaseRaster(raster: NativeRaster): void;
+  /** Frees what is kept for the next large picture, of 64 MiB at most. */
+  freeSpareRaster(): void;
   resizeImage(
     pixels: Uint8Array | NativeRaster,
     width: number,
@@ -298,12 +300,13 @@ export interface NativeBinding {
   ): Promise<Uint8Array>;
   /**
    * Decodes `file` into `room`, [height, width, channels] from the returned place on, with the libjpeg-turbo at the path `library`. Room for
-   * 2 MiB more than the picture lets it begin at a large page. Synchronous: for threads that decode.
+   * 2 MiB more than the picture lets it begin at a large page. Into the raster of that id where `room` is a number. Synchronous: for
+   * threads that decode.
    */
   decodeJpegWith(
     library: string,
     file: Uint8Array,
-    room: Uint8Array,
+    room: Uint8Array | number,
     width: number,
     height: number,
     channels: number,

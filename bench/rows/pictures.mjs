@@ -15,7 +15,7 @@ import { follow, ids, load, load1, placeholder, processor, round, shapes } from 
 import { towerOperations } from './arithmetic.mjs';
 import { cores, isa } from './machine.mjs';
 
-const { decodeImage } = createRequire(import.meta.url)('../../dist/index.js');
+const { decodeImage } = createRequire(import.meta.url)('../../dist/media/decode.js');
 const photo = readFileSync(fileURLToPath(new URL('../e2e/photo-1024x768.jpg', import.meta.url)));
 const llava = 'clip-l-336+tinyllama-1.1b';
 /** llama.cpp with a bfloat16 mmproj, on another day; no package of npm runs that tower in bfloat16. */
@@ -212,7 +212,8 @@ async function pictureToTensor({ repeat = 15 }) {
       continue;
     }
     const once = async () => {
-      const { data, width, height } = await decodeImage(bytes);
+      const raster = native.newRaster(); // as requests have it
+      const { width, height } = await decodeImage(bytes, {}, raster);
       const [w, h] = resizedTo(width, height);
       const [left, top] = [(w - side) >> 1, (h - side) >> 1];
       const steps = [
@@ -220,7 +221,8 @@ async function pictureToTensor({ repeat = 15 }) {
         { op: 'crop', left, top, width: side, height: side },
       ];
       const { image_mean: mean, image_std: std } = processor;
-      await native.preprocessImage(data, width, height, 3, [{ steps, rescaleFactor: 1 / 255, mean, std }]);
+      await native.preprocessImage(raster, width, height, 3, [{ steps, rescaleFactor: 1 / 255, mean, std }]);
+      native.releaseRaster(raster);
     };
     const sides = { ocelli: () => cpuMs(once) };
     const peers = [];

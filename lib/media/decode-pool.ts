@@ -6,7 +6,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { OcelliError, type OcelliErrorCode } from '../errors';
-import type { NativeRaster } from '../native';
+import { loadNative, type NativeRaster } from '../native';
 import { defaultLimits, type ImageLimits } from './limits';
 import { rasterImage } from './raster';
 import type { RawImage } from './types';
@@ -93,6 +93,7 @@ class DecodeThread {
   private end(): void {
     clearTimeout(this.idle);
     if (threads.delete(this)) void this.worker.terminate();
+    if (threads.size === 0) loadNative().freeSpareRaster();
   }
 }
 

@@ -10,8 +10,8 @@ import { pixelsOf } from './raster';
 
 function answer(job: DecodeJob): DecodeAnswer {
   try {
-    const image = job.kind === 'decode' ? decodeBytes(job.bytes, job.limits) : undefined;
-    if (image && job.raster !== undefined) {
+    const image = job.kind === 'decode' ? decodeBytes(job.bytes, job.limits, job.raster) : undefined;
+    if (image && job.raster !== undefined && image.data.length > 0) {
       loadNative().fillRaster(job.raster, pixelsOf(image) as Uint8Array);
       image.data = new Uint8Array(0);
     }

@@ -11,7 +11,7 @@ import { decodeTiff } from './tiff';
 import type { RawImage } from './types';
 import { decodeWebp } from './webp';
 
-const decoders: Record<ImageFormat, (reader: ByteReader) => DecodedPicture> = {
+const decoders: Record<ImageFormat, (reader: ByteReader, raster?: number) => DecodedPicture> = {
   PNG: decodePng,
   JPEG: decodeJpeg,
   WebP: decodeWebp,
@@ -20,9 +20,12 @@ const decoders: Record<ImageFormat, (reader: ByteReader) => DecodedPicture> = {
   TIFF: decodeTiff,
 };
 
-/** RGB, turned upright, alpha dropped. The header is judged before a raster is allocated. */
-export function decodeBytes(bytes: Uint8Array, limits: ImageLimits = {}): RawImage {
+/**
+ * RGB, turned upright, alpha dropped. The header is judged before a raster is allocated.
+ * @param raster may take the pixels: `data` are none then
+ */
+export function decodeBytes(bytes: Uint8Array, limits: ImageLimits = {}, raster?: number): RawImage {
   const { format } = sniffImage(bytes, limits);
-  const { image, orientation } = decoders[format](new ByteReader(bytes, format));
+  const { image, orientation } = decoders[format](new ByteReader(bytes, format), raster);
   return orient(image, orientation);
 }

@@ -96,16 +96,23 @@ let libraries: string[] | undefined;
 const largePage = 2 ** 21;
 const largePicture = 2 ** 20;
 
-/** Undefined where there is no such library. */
-export function decompressByHost(bytes: Uint8Array, frame: JpegFrame): Uint8Array | 'corrupt' | undefined {
+/**
+ * Undefined where there is no such library.
+ * @param raster takes the pixels: nothing is returned of them
+ */
+export function decompressByHost(
+  bytes: Uint8Array,
+  frame: JpegFrame,
+  raster?: number,
+): Uint8Array | 'corrupt' | undefined {
   libraries ??= hostLibraries();
   const { width, height, channels } = frame;
   const size = width * height * channels;
   while (libraries.length > 0) {
     // Not cleared: every byte of the picture is written, and a raster that is not is thrown away. What lies before it is never touched.
-    const room = Buffer.allocUnsafeSlow(size + (size < largePicture ? 0 : largePage));
-    const result = loadNative().decodeJpegWith(libraries[0]!, bytes, room, width, height, channels);
-    if (typeof result === 'number') return new Uint8Array(room.buffer, result, size);
+    const room = Buffer.allocUnsafeSlow(raster !== undefined ? 0 : size + (size < largePicture ? 0 : largePage));
+    const result = loadNative().decodeJpegWith(libraries[0]!, bytes, raster ?? room, width, height, channels);
+    if (typeof result === 'number') return new Uint8Array(room.buffer, result, raster !== undefined ? 0 : size);
     if (result === 'corrupt') return 'corrupt';
     libraries.shift();
   }

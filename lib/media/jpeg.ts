@@ -2,7 +2,7 @@
 import type { ByteReader } from './bytes';
 import { corrupt, truncated, unsupported } from './bytes';
 import { decompressByHost, decompressByWasm } from './jpeg-turbo';
-import { exifOrientation, xmpOrientation } from './orientation';
+import { exifOrientation, isTurned, xmpOrientation } from './orientation';
 import type { DecodedPicture, ImageHeader } from './sniff';
 
 /** More scans than any encoder makes could hold the host's decoder, which cannot be stopped, for minutes; WebAssembly can be. */
@@ -87,12 +87,14 @@ function cmykToRgb(cmyk: Uint8Array): Uint8Array {
   return out;
 }
 
-export function decodeJpeg(reader: ByteReader): DecodedPicture {
+export function decodeJpeg(reader: ByteReader, raster?: number): DecodedPicture {
   const { width, height, components, orientation, at } = readInfo(reader);
   const scans = countScans(reader, at);
   const frame = { width, height, channels: components === 4 ? 4 : 3 } as const;
+  // What is neither turned nor converted goes where it will be read.
+  const place = frame.channels === 3 && !isTurned(orientation) ? raster : undefined;
   const pixels =
-    (scans <= maxHostScans ? decompressByHost(reader.bytes, frame) : undefined) ??
+    (scans <= maxHostScans ? decompressByHost(reader.bytes, frame, place) : undefined) ??
     decompressByWasm(reader.bytes, frame);
   if (pixels === 'corrupt') throw corrupt('JPEG', 'damaged data');
   const data = frame.channels === 4 ? cmykToRgb(pixels) : pixels;

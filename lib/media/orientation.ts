@@ -37,9 +37,13 @@ export function xmpOrientation(packet: Uint8Array): number | undefined {
   return match ? Number(match[1]) : undefined;
 }
 
+export function isTurned(orientation: number | undefined): orientation is number {
+  return orientation !== undefined && orientation >= 2 && orientation <= 8;
+}
+
 /** Turns a picture upright. 1, unknown and invalid values leave it as it is. */
 export function orient(image: RawImage, orientation: number | undefined): RawImage {
-  if (orientation === undefined || orientation < 2 || orientation > 8) return image;
+  if (!isTurned(orientation)) return image;
   const { width, height, channels, data } = image;
   const turned = orientation >= 5;
   const outWidth = turned ? height : width;

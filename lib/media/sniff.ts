@@ -21,6 +21,7 @@ export interface ImageHeader {
 }
 
 export interface DecodedPicture {
+  /** Without data where they were left in a raster. */
   image: RawImage;
   /** EXIF's, not yet applied. */
   orientation?: number;

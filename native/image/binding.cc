@@ -246,22 +246,38 @@ Napi::Value preprocess_image(const Napi::CallbackInfo& info) {
 }
 
 // Synchronous, for the threads that decode: (library, file, room, width, height, channels), both arrays of the thread's
-// own. `room` may be larger than the picture; the result is where in it the picture begins.
+// own. `room` may be larger than the picture; the result is where in it the picture begins. Or `room` is a raster's id.
 Napi::Value decode_jpeg_with(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const std::string library = text(info[0], "library");
   const int width = integer(info[3], "width"), height = integer(info[4], "height");
   const int channels = integer(info[5], "channels");
   check_size(width, height, channels);
-  if (!info[1].IsTypedArray() || !info[2].IsTypedArray()) expected("a Uint8Array", "file and room");
-  Napi::Uint8Array file = info[1].As<Napi::Uint8Array>(), room = info[2].As<Napi::Uint8Array>();
+  if (channels < 3) expected("3 or 4", "channels");
+  if (!info[1].IsTypedArray()) expected("a Uint8Array", "file");
+  const Napi::Uint8Array file = info[1].As<Napi::Uint8Array>();
   const size_t size = static_cast<size_t>(width) * height * channels;
-  if (channels < 3 || room.ByteLength() < size) expected("room for width x height x channels bytes", "room");
-  const size_t begin = to_large_page(room.Data());
-  const size_t at = begin + size <= room.ByteLength() ? begin : 0;
-  prefer_large_pages(room.Data() + at, size);
-  switch (decode_jpeg(library, file.Data(), file.ByteLength(), width, height, channels, room.Data() + at)) {
+  std::shared_ptr<uint8_t> own;
+  uint8_t* data = nullptr;
+  size_t at = 0;
+  if (info[2].IsNumber()) {
+    own = room_for(size);
+    data = own.get();
+  } else if (info[2].IsTypedArray() && info[2].As<Napi::Uint8Array>().ByteLength() >= size) {
+    Napi::Uint8Array room = info[2].As<Napi::Uint8Array>();
+    const size_t begin = to_large_page(room.Data());
+    if (begin + size <= room.ByteLength()) at = begin;
+    data = room.Data() + at;
+    prefer_large_pages(data, size);
+  } else {
+    expected("room for width x height x channels bytes or a raster's id", "room");
+  }
+  switch (decode_jpeg(library, file.Data(), file.ByteLength(), width, height, channels, data)) {
     case JpegResult::kDecoded:
+      if (own != nullptr) {
+        const auto raster = Raster::find(static_cast<uint64_t>(info[2].As<Napi::Number>().Int64Value()));
+        if (raster != nullptr) raster->fill({std::move(own), size});
+      }
       return Napi::Number::New(env, static_cast<double>(at));
     case JpegResult::kCorrupt:
       return Napi::String::New(env, "corrupt");

@@ -41,7 +41,10 @@ Napi::Value fill_raster(const Napi::CallbackInfo& info) {
   }
   const Held raster = Raster::find(static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value()));
   const Napi::Uint8Array pixels = info[1].As<Napi::Uint8Array>();
-  if (raster != nullptr) raster->fill(pixels.Data(), pixels.ByteLength());
+  if (raster == nullptr) return info.Env().Undefined();
+  const std::shared_ptr<uint8_t> room = room_for(pixels.ByteLength());
+  std::memcpy(room.get(), pixels.Data(), pixels.ByteLength());
+  raster->fill({room, pixels.ByteLength()});
   return info.Env().Undefined();
 }
 
@@ -55,6 +58,11 @@ Napi::Value raster_bytes(const Napi::CallbackInfo& info) {
 
 Napi::Value release_raster(const Napi::CallbackInfo& info) {
   live(info[0]).release();
+  return info.Env().Undefined();
+}
+
+Napi::Value free_spare(const Napi::CallbackInfo& info) {
+  free_spare_room();
   return info.Env().Undefined();
 }
 
@@ -74,6 +82,7 @@ void register_raster(Napi::Env env, Napi::Object exports) {
   exports.Set("newRaster", Napi::Function::New(env, thrown<new_raster>, "newRaster"));
   exports.Set("fillRaster", Napi::Function::New(env, thrown<fill_raster>, "fillRaster"));
   exports.Set("rasterBytes", Napi::Function::New(env, thrown<raster_bytes>, "rasterBytes"));
+  exports.Set("freeSpareRaster", Napi::Function::New(env, thrown<free_spare>, "freeSpareRaster"));
   exports.Set("releaseRaster", Napi::Function::New(env, thrown<release_raster>, "releaseRaster"));
 }
 

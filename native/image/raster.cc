@@ -1,6 +1,5 @@
 #include "image/raster.h"
 
-#include <cstring>
 #include <map>
 #include <new>
 
@@ -9,6 +8,8 @@
 namespace ocelli {
 namespace image {
 namespace {
+
+constexpr size_t kLargestSpare = 64 << 20;
 
 // Without a destructor: threads may be alive at process.exit.
 struct Known {
@@ -22,17 +23,52 @@ Known& known() {
   return *all;
 }
 
+struct FreeLarge {
+  void operator()(uint8_t* data) const { ::operator delete(data, std::align_val_t{kLargePage}); }
+};
+
+// Room for one picture that is no longer needed, for the next one: pages are handed out and cleared only once.
+struct Spare {
+  std::mutex mutex;
+  std::unique_ptr<uint8_t, FreeLarge> data;
+  size_t size = 0;
+
+  std::unique_ptr<uint8_t, FreeLarge> take(size_t bytes) {
+    std::lock_guard<std::mutex> lock(mutex);
+    return size == bytes ? std::move(data) : nullptr;
+  }
+  // Returns what nobody may keep.
+  std::unique_ptr<uint8_t, FreeLarge> keep(std::unique_ptr<uint8_t, FreeLarge> room, size_t bytes) {
+    std::lock_guard<std::mutex> lock(mutex);
+    std::swap(data, room);
+    size = bytes;
+    return room;
+  }
+};
+
+Spare& spare() {
+  static Spare* one = new Spare;
+  return *one;
+}
+
 }  // namespace
 
 std::shared_ptr<uint8_t> room_for(size_t bytes) {
   if (bytes < kLargePicture) return {new uint8_t[bytes], std::default_delete<uint8_t[]>()};
-  const std::align_val_t alignment{kLargePage};
   const size_t whole = (bytes + kLargePage - 1) / kLargePage * kLargePage;
-  auto* data = static_cast<uint8_t*>(::operator new(whole, alignment));
-  std::shared_ptr<uint8_t> owned(data, [alignment](uint8_t* p) { ::operator delete(p, alignment); });
-  prefer_large_pages(data, whole);
-  return owned;
+  std::unique_ptr<uint8_t, FreeLarge> room = spare().take(whole);
+  if (room == nullptr) {
+    room.reset(static_cast<uint8_t*>(::operator new(whole, std::align_val_t{kLargePage})));
+    prefer_large_pages(room.get(), whole);
+  }
+  const auto done = [whole](uint8_t* data) {
+    std::unique_ptr<uint8_t, FreeLarge> own(data);
+    if (whole <= kLargestSpare) spare().keep(std::move(own), whole);
+  };
+  return {room.release(), done};
 }
+
+void free_spare_room() { spare().keep(nullptr, 0); }
 
 std::shared_ptr<Raster> Raster::make() {
   std::shared_ptr<Raster> raster(new Raster);
@@ -56,13 +92,11 @@ Raster::~Raster() {
   all.rasters.erase(id_);
 }
 
-void Raster::fill(const uint8_t* bytes, size_t size) {
-  std::shared_ptr<uint8_t> room = room_for(size);
-  std::memcpy(room.get(), bytes, size);
+void Raster::fill(Pixels pixels) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (closed_) return;
   closed_ = true;
-  pixels_ = {std::move(room), size};
+  pixels_ = std::move(pixels);
 }
 
 Raster::Pixels Raster::pixels() const {

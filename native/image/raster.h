@@ -13,6 +13,8 @@ namespace image {
 
 // Not cleared. Throws std::bad_alloc.
 std::shared_ptr<uint8_t> room_for(size_t bytes);
+// Frees what was kept for the next large picture.
+void free_spare_room();
 
 // Made on one thread, filled on another, read by any: who reads holds what `pixels` gave, whatever becomes of the rest.
 class Raster {
@@ -28,8 +30,8 @@ class Raster {
   ~Raster();
 
   uint64_t id() const { return id_; }
-  // Copies. Once: what is there already stays, and what comes after `release` is dropped.
-  void fill(const uint8_t* bytes, size_t size);
+  // Once: what is there already stays, and what comes after `release` is dropped.
+  void fill(Pixels pixels);
   Pixels pixels() const;
   void release();
 
