@@ -18,7 +18,9 @@ function must(file, args) {
 }
 
 if (compiler === undefined || !has('qemu-aarch64')) {
-  process.stderr.write('neon: Expected qemu-aarch64 and a compiler for aarch64 but found not both\n');
+  process.stderr.write(
+    'neon: Expected qemu-aarch64 and a compiler for aarch64 but found not both. Install them (Debian: apt-get install qemu-user g++-12-aarch64-linux-gnu)\n',
+  );
   process.exit(1);
 }
 must('cmake', [

@@ -1,5 +1,5 @@
-// The border between core and backends. A backend sees this file, memory.h, tensor.h, step.h, threads.h and check.h,
-// nothing else.
+// The border between core and backends. Of core a backend sees this file and what it includes, numbers and formats
+// (convert.h, quantize.h), gated_linear.h, and of what devices do themselves device.h and sample.h.
 #pragma once
 
 #include <cstddef>

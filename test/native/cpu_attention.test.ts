@@ -319,3 +319,25 @@ describe.each(isas)('attention on %s', (isa) => {
     );
   });
 });
+
+test('a cache in bytes has rows of a scale and a multiple of four quants', () => {
+  const setting: Setting = { ...plain, kv: 'i8' };
+  const cache = fill(setting, [3], 1);
+  const q = seeded([1, 4, 16], 2);
+  const step = cache.step([{ s: 0, rows: 1, context: 3 }]);
+  const run = (bytes: number): unknown => {
+    const shape = [...step.k.shape.slice(0, 3), bytes];
+    const k = { ...step.k, shape, data: new Int8Array(shape.reduce((a, b) => a * b)) };
+    return native.runOp(
+      'ref',
+      'attention_paged',
+      [q],
+      out([1, 4, 24]),
+      { layer: 0, scale: 1 },
+      { step: { ...step, k } },
+    );
+  };
+  expect(run(20)).toBeDefined();
+  for (const bytes of [3, 4, 18])
+    expect(() => run(bytes)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' }));
+});
