@@ -286,7 +286,7 @@ export interface NativeBinding {
   rasterBytes(raster: NativeRaster): Uint8Array | undefined;
   /** Frees the pixels as soon as no native thread reads them; of a large picture, their room is kept for the next one. */
   releaseRaster(raster: NativeRaster): void;
-  /** Frees what is kept for the next large picture, of 64 MiB at most. */
+  /** Frees what is kept for the next large picture, of 64 MiB at most; nothing is kept until there is another. */
   freeSpareRaster(): void;
   resizeImage(
     pixels: Uint8Array | NativeRaster,

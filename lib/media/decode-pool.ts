@@ -40,6 +40,8 @@ const resourceLimits = { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 
 
 const waiting: Waiting[] = [];
 const threads = new Set<DecodeThread>();
+/** Only then is there anything native, and room that native code keeps. */
+let fillsRasters = false;
 
 class DecodeThread {
   private current?: Waiting;
@@ -93,7 +95,7 @@ class DecodeThread {
   private end(): void {
     clearTimeout(this.idle);
     if (threads.delete(this)) void this.worker.terminate();
-    if (threads.size === 0) loadNative().freeSpareRaster();
+    if (threads.size === 0 && fillsRasters) loadNative().freeSpareRaster();
   }
 }
 
@@ -149,6 +151,7 @@ export async function decodeOffLoop(
   signal?: AbortSignal,
   raster?: NativeRaster,
 ): Promise<{ image: RawImage; digest: Uint8Array }> {
+  fillsRasters ||= raster !== undefined;
   const job = { kind: 'decode' as const, bytes: new Uint8Array(bytes), limits, raster: raster?.id };
   const { image, digest } = await run(job, signal);
   return { image: raster ? rasterImage(raster, image!.width, image!.height) : image!, digest: digest! };

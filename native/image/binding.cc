@@ -261,7 +261,7 @@ Napi::Value decode_jpeg_with(const Napi::CallbackInfo& info) {
   uint8_t* data = nullptr;
   size_t at = 0;
   if (info[2].IsNumber()) {
-    own = room_for(size);
+    own = raster_room_for(size);
     data = own.get();
   } else if (info[2].IsTypedArray() && info[2].As<Napi::Uint8Array>().ByteLength() >= size) {
     Napi::Uint8Array room = info[2].As<Napi::Uint8Array>();

@@ -42,7 +42,7 @@ Napi::Value fill_raster(const Napi::CallbackInfo& info) {
   const Held raster = Raster::find(static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value()));
   const Napi::Uint8Array pixels = info[1].As<Napi::Uint8Array>();
   if (raster == nullptr) return info.Env().Undefined();
-  const std::shared_ptr<uint8_t> room = room_for(pixels.ByteLength());
+  const std::shared_ptr<uint8_t> room = raster_room_for(pixels.ByteLength());
   std::memcpy(room.get(), pixels.Data(), pixels.ByteLength());
   raster->fill({room, pixels.ByteLength()});
   return info.Env().Undefined();

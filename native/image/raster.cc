@@ -27,23 +27,43 @@ struct FreeLarge {
   void operator()(uint8_t* data) const { ::operator delete(data, std::align_val_t{kLargePage}); }
 };
 
-// Room for one picture that is no longer needed, for the next one: pages are handed out and cleared only once.
-struct Spare {
-  std::mutex mutex;
-  std::unique_ptr<uint8_t, FreeLarge> data;
-  size_t size = 0;
+using LargeRoom = std::unique_ptr<uint8_t, FreeLarge>;
 
-  std::unique_ptr<uint8_t, FreeLarge> take(size_t bytes) {
-    std::lock_guard<std::mutex> lock(mutex);
-    return size == bytes ? std::move(data) : nullptr;
+size_t whole_pages(size_t bytes) { return (bytes + kLargePage - 1) / kLargePage * kLargePage; }
+
+LargeRoom large_room(size_t bytes) {
+  LargeRoom room(static_cast<uint8_t*>(::operator new(bytes, std::align_val_t{kLargePage})));
+  prefer_large_pages(room.get(), bytes);
+  return room;
+}
+
+// Room for one picture that is no longer needed, for the next one: pages are handed out and cleared only once. Nothing
+// is kept from free() on until room is asked for again: pictures may be let go long after the last was decoded.
+class Spare {
+ public:
+  LargeRoom take(size_t bytes) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    open_ = true;
+    return size_ == bytes ? std::move(room_) : nullptr;
   }
-  // Returns what nobody may keep.
-  std::unique_ptr<uint8_t, FreeLarge> keep(std::unique_ptr<uint8_t, FreeLarge> room, size_t bytes) {
-    std::lock_guard<std::mutex> lock(mutex);
-    std::swap(data, room);
-    size = bytes;
-    return room;
+  void keep(LargeRoom room, size_t bytes) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!open_ || bytes > kLargestSpare) return;
+    std::swap(room_, room);
+    size_ = bytes;
   }
+  void free() {
+    LargeRoom dropped;
+    std::lock_guard<std::mutex> lock(mutex_);
+    open_ = false;
+    std::swap(room_, dropped);
+  }
+
+ private:
+  std::mutex mutex_;  // guards what follows
+  LargeRoom room_;
+  size_t size_ = 0;
+  bool open_ = false;
 };
 
 Spare& spare() {
@@ -55,20 +75,18 @@ Spare& spare() {
 
 std::shared_ptr<uint8_t> room_for(size_t bytes) {
   if (bytes < kLargePicture) return {new uint8_t[bytes], std::default_delete<uint8_t[]>()};
-  const size_t whole = (bytes + kLargePage - 1) / kLargePage * kLargePage;
-  std::unique_ptr<uint8_t, FreeLarge> room = spare().take(whole);
-  if (room == nullptr) {
-    room.reset(static_cast<uint8_t*>(::operator new(whole, std::align_val_t{kLargePage})));
-    prefer_large_pages(room.get(), whole);
-  }
-  const auto done = [whole](uint8_t* data) {
-    std::unique_ptr<uint8_t, FreeLarge> own(data);
-    if (whole <= kLargestSpare) spare().keep(std::move(own), whole);
-  };
-  return {room.release(), done};
+  return large_room(whole_pages(bytes));
 }
 
-void free_spare_room() { spare().keep(nullptr, 0); }
+std::shared_ptr<uint8_t> raster_room_for(size_t bytes) {
+  if (bytes < kLargePicture) return room_for(bytes);
+  const size_t whole = whole_pages(bytes);
+  LargeRoom room = spare().take(whole);
+  if (room == nullptr) room = large_room(whole);
+  return {room.release(), [whole](uint8_t* data) { spare().keep(LargeRoom(data), whole); }};
+}
+
+void free_spare_room() { spare().free(); }
 
 std::shared_ptr<Raster> Raster::make() {
   std::shared_ptr<Raster> raster(new Raster);

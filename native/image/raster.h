@@ -13,7 +13,9 @@ namespace image {
 
 // Not cleared. Throws std::bad_alloc.
 std::shared_ptr<uint8_t> room_for(size_t bytes);
-// Frees what was kept for the next large picture.
+// For threads that decode: of a large picture it is kept for the next one once nobody holds it.
+std::shared_ptr<uint8_t> raster_room_for(size_t bytes);
+// Frees what is kept, and keeps nothing until there is room for another.
 void free_spare_room();
 
 // Made on one thread, filled on another, read by any: who reads holds what `pixels` gave, whatever becomes of the rest.
