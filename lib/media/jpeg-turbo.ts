@@ -98,7 +98,7 @@ const largePicture = 2 ** 20;
 
 /**
  * Undefined where there is no such library.
- * @param raster takes the pixels: nothing is returned of them
+ * @param raster takes the pixels: what is returned of them is empty
  */
 export function decompressByHost(
   bytes: Uint8Array,
@@ -110,10 +110,11 @@ export function decompressByHost(
   const size = width * height * channels;
   while (libraries.length > 0) {
     // Not cleared: every byte of the picture is written, and a raster that is not is thrown away. What lies before it is never touched.
-    const room = Buffer.allocUnsafeSlow(raster !== undefined ? 0 : size + (size < largePicture ? 0 : largePage));
-    const result = loadNative().decodeJpegWith(libraries[0]!, bytes, raster ?? room, width, height, channels);
-    if (typeof result === 'number') return new Uint8Array(room.buffer, result, raster !== undefined ? 0 : size);
-    if (result === 'corrupt') return 'corrupt';
+    const room = raster ?? Buffer.allocUnsafeSlow(size + (size < largePicture ? 0 : largePage));
+    const result = loadNative().decodeJpegWith(libraries[0]!, bytes, room, width, height, channels);
+    if (result === 'corrupt') return result;
+    if (result !== 'no library')
+      return typeof room === 'number' ? new Uint8Array(0) : new Uint8Array(room.buffer, result, size);
     libraries.shift();
   }
   return undefined;
